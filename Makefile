@@ -1,0 +1,45 @@
+# The whole developer interface; continuous integration calls it too.
+MODEL ?= starter
+HOST ?= 127.0.0.1
+PORT ?= 7860
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python that is new enough.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help chat test check starter
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+chat: $(VENV)/installed ## the chat page on the starter model; also MODEL=... HOST=... PORT=...
+	$(BIN)/python app.py --model "$(MODEL)" --host "$(HOST)" --port "$(PORT)"
+
+test: $(VENV)/installed-dev ## every test; the browser tests too where a Chromium is found
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev ## lint, format, types, and the layers of the imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+starter: $(VENV)/installed-dev ## train the starter model again from nothing, stage by stage; resumes where it stopped
+	$(BIN)/python -m training.starter
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps are touched last: an install that was cut short is taken up again by the next call.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/installed
