@@ -1,0 +1,26 @@
+"""Names that no language has, for things that are named within one episode only: "dax", "blicket", "wumo"."""
+
+from __future__ import annotations
+
+from random import Random
+
+ONSETS = ("b", "bl", "d", "dr", "f", "fl", "g", "gr", "k", "kl", "l", "m", "n", "p", "pr", "r", "s", "sk", "t", "v", "w", "z")
+VOWELS = ("a", "e", "i", "o", "u")
+CODAS = ("", "", "x", "g", "p", "ck", "m", "n", "ft", "zz", "ln", "rk")
+
+
+def made_up_name(random: Random) -> str:
+    """One to three syllables, about 3 to 9 letters."""
+    syllables = random.choices((1, 2, 3), (3, 5, 1))[0]
+    body = "".join(random.choice(ONSETS) + random.choice(VOWELS) for _ in range(syllables - 1))
+    return body + random.choice(ONSETS) + random.choice(VOWELS) + random.choice(CODAS[2:] if syllables == 1 else CODAS)
+
+
+def made_up_names(count: int, random: Random) -> list[str]:
+    """So many different names, none the beginning of another (or an answer could be right too early)."""
+    names: list[str] = []
+    while len(names) < count:
+        name = made_up_name(random)
+        if not any(name.startswith(other) or other.startswith(name) for other in names):
+            names.append(name)
+    return names
