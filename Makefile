@@ -33,7 +33,7 @@ starter: $(VENV)/installed-dev ## train the starter model again from nothing, st
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # The stamps are touched last: an install that was cut short is taken up again by the next call.
 $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
