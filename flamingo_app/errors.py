@@ -5,6 +5,7 @@ FlamingoError                 the root: front ends catch it and print its one li
 ├── PromptError               words that cannot be a prompt: empty, a special token typed, too long
 ├── ShotsError                a shots file that cannot be read
 ├── DataError                 a training folder or a record in it
+├── ConfigError               a configuration that no model can be built from
 ├── ModelNotFoundError        no model, preset or backbone of this name
 ├── UnsupportedBackboneError  a language model that would swallow our conditioning silently
 └── CheckpointError           files that do not belong together, are missing or are damaged
@@ -41,6 +42,10 @@ class ShotsError(FlamingoError):
 
 class DataError(FlamingoError):
     """A training folder, or a record in it."""
+
+
+class ConfigError(FlamingoError):
+    """A configuration that no model can be built from."""
 
 
 class ModelNotFoundError(FlamingoError):

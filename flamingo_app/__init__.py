@@ -1,0 +1,1 @@
+"""Flamingo App: a few-shot vision-language model."""

@@ -1,0 +1,216 @@
+"""What a Flamingo is made of: two frozen backbones, and the parts that train between them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar, cast, get_args
+
+from transformers import AutoConfig, GPT2Config, PreTrainedConfig
+
+from flamingo_app.errors import ConfigError
+
+Part = TypeVar("Part")
+Attend = Literal["latest", "all_previous"]
+
+CLIP_VIT_B32: dict[str, Any] = dict(embed_dim=512, quick_gelu=True, image_size=224, layers=12, width=768, patch_size=32)
+"""The image tower of OpenAI's CLIP ViT-B/32, in open_clip's words."""
+
+RESNET_STAGE_WIDTHS = (1, 4, 8, 16, 32)
+"""Channels of an open_clip ModifiedResNet after the stem and each of its four stages, in multiples of `width`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Which activations of the image tower are the patches.
+
+    Attributes:
+        layer: transformer block (ViT) or stage (ModifiedResNet: 0 stem, 1..4) to read; None is the last.
+        layer_norm: ViT: apply the tower's last layer norm. open_clip before 2.23 and Idefics do not.
+        keep_cls: ViT: keep the class token in front of the patches, as flamingo-mini does.
+    """
+
+    layer: int | None = None
+    layer_norm: bool = True
+    keep_cls: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResamplerConfig:
+    """The Perceiver resampler (Alayrac et al. 2022, section 3.1.1 and appendix A.1.1).
+
+    Attributes:
+        depth: number of attention and feed-forward layers.
+        num_latents: media latents that a picture or a clip becomes, whatever its size.
+        heads: attention heads.
+        dim_head: size of a head.
+        ff_mult: width of the feed-forward's hidden layer, in multiples of the width of a patch.
+        max_frames: frames with an embedding of their own; None for pictures alone, without frame embeddings.
+        qk_norm: layer norms on queries and keys, as in Idefics.
+        num_positions: patches with a learned position each, for towers whose maps carry no position; None for none.
+    """
+
+    depth: int = 6
+    num_latents: int = 64
+    heads: int = 8
+    dim_head: int = 64
+    ff_mult: int = 4
+    max_frames: int | None = None
+    qk_norm: bool = False
+    num_positions: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedConfig:
+    """The gated cross-attention blocks (Alayrac et al. 2022, section 3.1.2).
+
+    Attributes:
+        every: one block before every so many decoder layers.
+        first: the first decoder layer with a block before it; None is `every - 1`, as in OpenFlamingo (0: flamingo-mini).
+        heads: attention heads.
+        dim_head: size of a head.
+        ff_mult: width of the feed-forward's hidden layer, in multiples of the language model's width.
+    """
+
+    every: int = 1
+    first: int | None = None
+    heads: int = 8
+    dim_head: int = 64
+    ff_mult: int = 4
+
+    def layers(self, num_layers: int) -> range:
+        """Indices of the decoder layers that have a gated block before them."""
+        first = self.every - 1 if self.first is None else self.first
+        return range(first, num_layers, self.every)
+
+
+class FlamingoConfig(PreTrainedConfig):
+    """The whole model, enough to build it without its weights.
+
+    The nested parts are also taken as dicts, as `config.json` has them.
+
+    Attributes:
+        text_config: Hugging Face config of the language model; GPT-2's by default.
+        text_model: identity of the language model's weights: a hub name, a folder, or "starter/text".
+        text_hash: sha256 of those weights, checked on loading.
+        vision_config: open_clip's `vision_cfg` with `embed_dim` and `quick_gelu`; CLIP ViT-B/32 by default.
+        vision_model: identity of the image tower's weights: "NAME/PRETRAINED" of open_clip, "local-dir:PATH",
+            or "starter/vision".
+        vision_hash: sha256 of those weights, checked on loading.
+        vision_feature: see `FeatureConfig`.
+        resampler: see `ResamplerConfig`.
+        gated: see `GatedConfig`.
+        attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones.
+        image_token_id: the token where a picture stands.
+        end_of_chunk_token_id: the token that ends a chunk; generation stops at it.
+        pad_token_id: the token that fills short rows; None is the end of a chunk.
+        num_added_tokens: how many token ids, the last of them the greater of the two above, have trainable rows of
+            ours instead of rows of the language model's.
+    """
+
+    model_type = "flamingo"
+    sub_configs = {"text_config": AutoConfig}
+
+    text_config: PreTrainedConfig = cast(Any, None)
+    text_model: str | None = None
+    text_hash: str | None = None
+    vision_config: dict[str, Any] = field(default_factory=CLIP_VIT_B32.copy)
+    vision_model: str | None = None
+    vision_hash: str | None = None
+    vision_feature: FeatureConfig = FeatureConfig()  # noqa: RUF009 - frozen
+    resampler: ResamplerConfig = ResamplerConfig()  # noqa: RUF009 - frozen
+    gated: GatedConfig = GatedConfig()  # noqa: RUF009 - frozen
+    attend: Attend = "latest"
+    image_token_id: int = 50257
+    end_of_chunk_token_id: int = 50258
+    pad_token_id: int | None = None
+    num_added_tokens: int = 2
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.text_config = _language_model_config(self.text_config)
+        self.vision_feature = _part(FeatureConfig, self.vision_feature, "vision_feature")
+        self.resampler = _part(ResamplerConfig, self.resampler, "resampler")
+        self.gated = _part(GatedConfig, self.gated, "gated")
+        self.eos_token_id = self.end_of_chunk_token_id
+        self.pad_token_id = self.end_of_chunk_token_id if self.pad_token_id is None else self.pad_token_id
+        self.tie_word_embeddings = False  # ties are the language model's own business
+        kwargs.pop("eos_token_id", None)
+        super().__post_init__(**kwargs)
+        self._validate()
+
+    def _validate(self) -> None:
+        if self.attend not in get_args(Attend):
+            raise ConfigError(
+                expected=" or ".join(get_args(Attend)), got=f"attend={self.attend!r}", remedy="choose one of the two"
+            )
+        if self.num_added_tokens not in (0, 1, 2):
+            raise ConfigError(
+                expected="0, 1 or 2 added tokens",
+                got=f"num_added_tokens={self.num_added_tokens}",
+                remedy="count the special tokens that the language model's vocabulary lacks",
+            )
+        for name in ("image_token_id", "end_of_chunk_token_id"):
+            if not 0 <= getattr(self, name) < self.num_tokens:
+                raise ConfigError(
+                    expected=f"an id below {self.num_tokens}",
+                    got=f"{name}={getattr(self, name)}",
+                    remedy="take the ids from the tokenizer that the language model was trained with",
+                )
+        if not self.gated_layers:
+            raise ConfigError(
+                expected="at least one gated block",
+                got=f"{self.gated} on {self.text_config.num_hidden_layers} decoder layers",
+                remedy="make `every` or `first` smaller",
+            )
+
+    @property
+    def gated_layers(self) -> tuple[int, ...]:
+        """Indices of the decoder layers that have a gated block before them."""
+        return tuple(self.gated.layers(self.text_config.num_hidden_layers))
+
+    @property
+    def first_added_token_id(self) -> int:
+        """The lowest id whose rows are ours; below it the language model's own rows are used."""
+        if self.num_added_tokens == 0:
+            return self.text_config.vocab_size
+        return max(self.image_token_id, self.end_of_chunk_token_id) + 1 - self.num_added_tokens
+
+    @property
+    def num_tokens(self) -> int:
+        """Size of the vocabulary that logits are over."""
+        return self.first_added_token_id + self.num_added_tokens
+
+    @property
+    def max_positions(self) -> int | None:
+        """Tokens that the language model has positions for; None where it sets no limit."""
+        return getattr(self.text_config, "max_position_embeddings", None)
+
+    @property
+    def dim_vision(self) -> int:
+        """Width of a patch."""
+        width: int = self.vision_config["width"]
+        if isinstance(self.vision_config["layers"], int):
+            return width
+        return width * RESNET_STAGE_WIDTHS[-1 if self.vision_feature.layer is None else self.vision_feature.layer]
+
+    def to_dict(self) -> dict[str, Any]:
+        parts = {name: asdict(getattr(self, name)) for name in ("vision_feature", "resampler", "gated")}
+        return super().to_dict() | parts
+
+
+def _language_model_config(given: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:
+    if given is None:
+        return GPT2Config()
+    return AutoConfig.for_model(**given) if isinstance(given, dict) else given
+
+
+def _part(kind: type[Part], given: Part | dict[str, Any], name: str) -> Part:
+    if not isinstance(given, dict):
+        return given
+    try:
+        return kind(**cast(dict[str, Any], given))
+    except TypeError:
+        known = ", ".join(part.name for part in fields(cast(Any, kind)))
+        raise ConfigError(
+            expected=f"{name} with some of {known}", got=f"{name}={given}", remedy="correct the name"
+        ) from None

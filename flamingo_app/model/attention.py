@@ -1,0 +1,44 @@
+"""Multi-head attention over a boolean mask, and the feed-forward that follows it everywhere here."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+
+def split_heads(x: Float[Tensor, "batch tokens heads*dim"], heads: int) -> Float[Tensor, "batch heads tokens dim"]:
+    """Cut the width into heads."""
+    return rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=heads)
+
+
+def merge_heads(x: Float[Tensor, "batch heads tokens dim"]) -> Float[Tensor, "batch tokens heads*dim"]:
+    """Put the heads side by side again."""
+    return rearrange(x, "batch heads tokens dim -> batch tokens (heads dim)")
+
+
+def attend(
+    queries: Float[Tensor, "batch heads tokens dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    values: Float[Tensor, "batch heads keys dim"],
+    visible: Bool[Tensor, "batch tokens keys"] | None = None,
+) -> Float[Tensor, "batch heads tokens dim"]:
+    """Scaled dot-product attention; a token that sees no key gets exactly zero.
+
+    The mask stays boolean: with a large negative number instead, such a token would get the average of all values.
+    """
+    mask = None if visible is None else rearrange(visible, "batch tokens keys -> batch 1 tokens keys")
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+
+
+class FeedForward(nn.Sequential):
+    """Layer norm, and a hidden layer `mult` times as wide, without biases (Alayrac et al. 2022, appendix A.1)."""
+
+    def __init__(self, dim: int, mult: int) -> None:
+        super().__init__(
+            nn.LayerNorm(dim),
+            nn.Linear(dim, mult * dim, bias=False),
+            nn.GELU(),
+            nn.Linear(mult * dim, dim, bias=False),
+        )

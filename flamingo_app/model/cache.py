@@ -1,0 +1,100 @@
+"""One cache for text and media.
+
+    Cache.layers:  keys and values of each decoder layer          (Hugging Face's own)
+                   timeline         how many pictures came before  (batch 1 tokens 1), each text token
+                   media ordinals   which picture it belongs to    (batch 1 latents 1), each media latent; 0: padding
+                   keys and values of the media, each gated block  (batch heads latents dim)
+
+Being layers of the library's cache, all of them are reordered, repeated and cropped by the library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from flamingo_app.config import Attend
+
+
+class Timeline(DynamicLayer):
+    """Grows and is cropped with the text."""
+
+
+class MediaLayer(DynamicLayer):
+    """Grows with the pictures; cropping text leaves it alone."""
+
+    def crop(self, *_: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class MediaCache:
+    """Our layers of a cache."""
+
+    timeline: Timeline
+    ordinals: MediaLayer
+    blocks: tuple[MediaLayer, ...]
+
+    @classmethod
+    def within(cls, cache: Cache, num_layers: int, num_blocks: int) -> MediaCache:
+        """Find our layers behind the language model's `num_layers`; a cache that has none gets them."""
+        if cache.layer_class_to_replicate is not None:  # a cache made without a config makes its layers on demand
+            cache.layers += [cache.layer_class_to_replicate() for _ in range(num_layers - len(cache.layers))]
+            cache.layer_class_to_replicate = None
+        if len(cache.layers) == num_layers:
+            cache.layers += [Timeline(), MediaLayer(), *(MediaLayer() for _ in range(num_blocks))]
+        timeline, ordinals, *blocks = cache.layers[num_layers:]
+        return cls(cast(Timeline, timeline), cast(MediaLayer, ordinals), tuple(cast("list[MediaLayer]", blocks)))
+
+    def images_seen(self) -> Int[Tensor, "batch"] | None:
+        """How many pictures the cached text holds; None while there is no text."""
+        return self.timeline.keys[:, 0, -1, 0] if self.timeline.get_seq_length() else None
+
+    def extend(self, text_time: Int[Tensor, "batch tokens"], ordinals: Int[Tensor, "batch latents"] | None) -> None:
+        """Append the times of new tokens and the ordinals of new latents."""
+        self._forget_cropped_images()
+        times = rearrange(text_time, "batch tokens -> batch 1 tokens 1")
+        self.timeline.update(times, times)
+        if ordinals is not None:
+            new = rearrange(ordinals, "batch latents -> batch 1 latents 1")
+            self.ordinals.update(new, new)
+
+    def all_ordinals(self) -> Int[Tensor, "batch latents"] | None:
+        """Of every latent, cached and new; None while no picture was given."""
+        return self.ordinals.keys[:, 0, :, 0] if self.ordinals.get_seq_length() else None
+
+    def _forget_cropped_images(self) -> None:
+        """Blind the latents of pictures whose text was cropped: the next picture takes over their ordinals."""
+        ordinals, seen = self.all_ordinals(), self.images_seen()
+        if ordinals is not None:
+            limit = torch.zeros_like(ordinals[:, :1]) if seen is None else seen[:, None]
+            kept = rearrange(ordinals.masked_fill(ordinals > limit, 0), "batch latents -> batch 1 latents 1")
+            self.ordinals.keys = self.ordinals.values = kept
+
+
+def text_time(is_image: Bool[Tensor, "batch tokens"], seen: Int[Tensor, "batch"] | None) -> Int[Tensor, "batch tokens"]:
+    """How many pictures each token has come after, its own included, counting the `seen` before this call."""
+    time = is_image.long().cumsum(dim=1)
+    return time if seen is None else time + seen[:, None]
+
+
+def media_ordinals(
+    image_mask: Bool[Tensor, "batch images"], seen: Int[Tensor, "batch"] | None, latents: int
+) -> Int[Tensor, "batch images*latents"]:
+    """For each latent the ordinal of its picture, counted from 1 over the whole text; 0 for pictures that pad a row."""
+    ordinals = text_time(image_mask, seen) * image_mask
+    return ordinals.repeat_interleave(latents, dim=1)
+
+
+def visible_media(
+    time: Int[Tensor, "batch tokens"], ordinals: Int[Tensor, "batch latents"], attend: Attend
+) -> Bool[Tensor, "batch tokens latents"]:
+    """Which token sees which latent: of the latest picture before it, or of all previous ones; never of a later one."""
+    time, ordinals = time[:, :, None], ordinals[:, None, :]
+    return (ordinals > 0) & (ordinals == time if attend == "latest" else ordinals <= time)

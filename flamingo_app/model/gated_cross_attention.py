@@ -1,0 +1,86 @@
+"""Text looks at pictures: gated cross-attention before a frozen decoder layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from flamingo_app.config import GatedConfig
+from flamingo_app.model.attention import FeedForward, attend, merge_heads, split_heads
+from flamingo_app.model.cache import MediaLayer
+
+
+@dataclass(frozen=True)
+class MediaContext:
+    """What one call of the model lets its tokens see; it travels through the call and is never kept.
+
+    Attributes:
+        media: latents of the pictures new in this call, side by side; None if there are none.
+        visible: which token sees which latent, cached latents first; None if no picture was ever given.
+        cached: for each gated block the keys and values of earlier pictures; empty without a cache.
+    """
+
+    media: Float[Tensor, "batch latents dim"] | None
+    visible: Bool[Tensor, "batch tokens latents"] | None
+    cached: tuple[MediaLayer, ...] = ()
+
+
+class MaskedCrossAttention(nn.Module):
+    """Each token attends to the media latents that it may see; with none to see the result is exactly zero."""
+
+    def __init__(self, dim: int, dim_media: int, config: GatedConfig) -> None:
+        super().__init__()
+        inner = config.heads * config.dim_head
+        self.heads = config.heads
+        self.norm = nn.LayerNorm(dim)
+        self.to_q = nn.Linear(dim, inner, bias=False)
+        self.to_kv = nn.Linear(dim_media, 2 * inner, bias=False)
+        self.to_out = nn.Linear(inner, dim, bias=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        media: Float[Tensor, "batch new_latents dim_media"] | None,
+        visible: Bool[Tensor, "batch tokens latents"],
+        cached: MediaLayer | None = None,
+    ) -> Float[Tensor, "batch tokens dim"]:
+        queries = split_heads(self.to_q(self.norm(x)), self.heads)
+        keys, values = self.keys_and_values(media, cached)
+        return self.to_out(merge_heads(attend(queries, keys, values, visible)))
+
+    def keys_and_values(self, media: Tensor | None, cached: MediaLayer | None) -> tuple[Tensor, Tensor]:
+        """Of all pictures; a picture is projected in the call that brings it, and never again."""
+        if media is None:
+            return cached.keys, cached.values
+        keys, values = (split_heads(half, self.heads) for half in self.to_kv(media).chunk(2, dim=-1))
+        return (keys, values) if cached is None else cached.update(keys, values)
+
+
+class GatedCrossAttentionBlock(GradientCheckpointingLayer):
+    """Cross-attention and feed-forward behind tanh gates that start closed (Alayrac et al. 2022, section 3.1.2).
+
+    At gates of zero the block is the identity, so the model starts as its language model.
+    """
+
+    def __init__(self, dim: int, dim_media: int, config: GatedConfig) -> None:
+        super().__init__()
+        self.attention = MaskedCrossAttention(dim, dim_media, config)
+        self.feed_forward = FeedForward(dim, config.ff_mult)
+        self.attn_gate = nn.Parameter(torch.zeros(()))
+        self.ff_gate = nn.Parameter(torch.zeros(()))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch tokens dim"],
+        media: Float[Tensor, "batch new_latents dim_media"] | None,
+        visible: Bool[Tensor, "batch tokens latents"] | None,
+        cached: MediaLayer | None = None,
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """The feed-forward runs also where nothing is seen: later pictures must not change what earlier text became."""
+        if visible is not None:
+            x = x + self.attn_gate.tanh() * self.attention(x, media, visible, cached)
+        return x + self.ff_gate.tanh() * self.feed_forward(x)
