@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
 
 from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 
@@ -12,7 +12,7 @@ from flamingo_app.errors import ConfigError
 Part = TypeVar("Part")
 Attend = Literal["latest", "all_previous"]
 
-CLIP_VIT_B32: dict[str, Any] = dict(embed_dim=512, quick_gelu=True, image_size=224, layers=12, width=768, patch_size=32)
+CLIP_VIT_B32 = {"embed_dim": 512, "quick_gelu": True, "image_size": 224, "layers": 12, "width": 768, "patch_size": 32}
 """The image tower of OpenAI's CLIP ViT-B/32, in open_clip's words."""
 
 RESNET_STAGE_WIDTHS = (1, 4, 8, 16, 32)
@@ -65,7 +65,7 @@ class GatedConfig:
 
     Attributes:
         every: one block before every so many decoder layers.
-        first: the first decoder layer with a block before it; None is `every - 1`, as in OpenFlamingo (0: flamingo-mini).
+        first: first decoder layer with a block before it: 0 in flamingo-mini; None is `every - 1`, as in OpenFlamingo.
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the language model's width.
@@ -108,7 +108,7 @@ class FlamingoConfig(PreTrainedConfig):
     """
 
     model_type = "flamingo"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs: ClassVar = {"text_config": AutoConfig}
 
     text_config: PreTrainedConfig = cast(Any, None)
     text_model: str | None = None
@@ -116,9 +116,9 @@ class FlamingoConfig(PreTrainedConfig):
     vision_config: dict[str, Any] = field(default_factory=CLIP_VIT_B32.copy)
     vision_model: str | None = None
     vision_hash: str | None = None
-    vision_feature: FeatureConfig = FeatureConfig()  # noqa: RUF009 - frozen
-    resampler: ResamplerConfig = ResamplerConfig()  # noqa: RUF009 - frozen
-    gated: GatedConfig = GatedConfig()  # noqa: RUF009 - frozen
+    vision_feature: FeatureConfig = FeatureConfig()
+    resampler: ResamplerConfig = ResamplerConfig()
+    gated: GatedConfig = GatedConfig()
     attend: Attend = "latest"
     image_token_id: int = 50257
     end_of_chunk_token_id: int = 50258

@@ -52,7 +52,7 @@ class MediaCache:
         timeline, ordinals, *blocks = cache.layers[num_layers:]
         return cls(cast(Timeline, timeline), cast(MediaLayer, ordinals), tuple(cast("list[MediaLayer]", blocks)))
 
-    def images_seen(self) -> Int[Tensor, "batch"] | None:
+    def images_seen(self) -> Int[Tensor, " batch"] | None:
         """How many pictures the cached text holds; None while there is no text."""
         return self.timeline.keys[:, 0, -1, 0] if self.timeline.get_seq_length() else None
 
@@ -78,14 +78,16 @@ class MediaCache:
             self.ordinals.keys = self.ordinals.values = kept
 
 
-def text_time(is_image: Bool[Tensor, "batch tokens"], seen: Int[Tensor, "batch"] | None) -> Int[Tensor, "batch tokens"]:
+def text_time(
+    is_image: Bool[Tensor, "batch tokens"], seen: Int[Tensor, " batch"] | None
+) -> Int[Tensor, "batch tokens"]:
     """How many pictures each token has come after, its own included, counting the `seen` before this call."""
     time = is_image.long().cumsum(dim=1)
     return time if seen is None else time + seen[:, None]
 
 
 def media_ordinals(
-    image_mask: Bool[Tensor, "batch images"], seen: Int[Tensor, "batch"] | None, latents: int
+    image_mask: Bool[Tensor, "batch images"], seen: Int[Tensor, " batch"] | None, latents: int
 ) -> Int[Tensor, "batch images*latents"]:
     """For each latent the ordinal of its picture, counted from 1 over the whole text; 0 for pictures that pad a row."""
     ordinals = text_time(image_mask, seen) * image_mask

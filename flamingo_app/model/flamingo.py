@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import ClassVar, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,7 +38,7 @@ class FlamingoForConditionalGeneration(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ["GatedCrossAttentionBlock", "PerceiverResampler", "VisionEncoder"]  # noqa: RUF012
+    _no_split_modules: ClassVar = ["GatedCrossAttentionBlock", "PerceiverResampler", "VisionEncoder"]
 
     def __init__(self, config: FlamingoConfig) -> None:
         super().__init__(config)
