@@ -16,13 +16,15 @@ from flamingo_app.config import FlamingoConfig
 from flamingo_app.model.cache import MediaCache, media_ordinals, text_time, visible_media
 from flamingo_app.model.checks import check_images, check_length, check_mask
 from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MediaContext
+from flamingo_app.model.generation import MediaGenerationMixin
 from flamingo_app.model.language_model import CONTEXT, AddedTokens, GatedDecoderLayer, decoder_layers, probe
 from flamingo_app.model.perceiver_resampler import PerceiverResampler
+from flamingo_app.model.persistence import TrainablePartMixin
 from flamingo_app.model.trainable import freeze_backbones
 from flamingo_app.model.vision_encoder import VisionEncoder
 
 
-class FlamingoForConditionalGeneration(PreTrainedModel):
+class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin):
     """Pictures and text in, text out (Alayrac et al. 2022).
 
     1. `vision_encoder`, frozen: pixels to patches.
@@ -48,9 +50,12 @@ class FlamingoForConditionalGeneration(PreTrainedModel):
         self.gated_blocks = nn.ModuleList(
             GatedCrossAttentionBlock(text.hidden_size, config.dim_vision, config.gated) for _ in config.gated_layers
         )
-        self.language_model = cast(PreTrainedModel, AutoModelForCausalLM.from_config(text))
+        self.language_model = cast(
+            PreTrainedModel, AutoModelForCausalLM.from_config(text, dtype=torch.get_default_dtype())
+        )
         self.added_tokens = self._attach()
         self.post_init()
+        self.generation_config.suppress_tokens = [config.image_token_id]  # a picture is given, not said
         freeze_backbones(self)
         if self.device.type != "meta":  # where it is, loading is under way and probes at its end
             probe(self.language_model)

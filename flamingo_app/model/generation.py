@@ -1,0 +1,153 @@
+"""Speaking: Hugging Face's `generate` over a cache that also holds pictures, and a stream of words that can stop."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, GenerationMixin, PreTrainedModel, StoppingCriteria, TextIteratorStreamer
+from transformers.cache_utils import Cache
+from transformers.generation.stopping_criteria import StoppingCriteriaList
+
+from flamingo_app.config import FlamingoConfig
+from flamingo_app.errors import PromptError
+from flamingo_app.model.checks import check_length
+
+PICTURES = ("pixel_values", "image_mask", "patches", "latents")
+"""Keywords of `forward` that bring new pictures."""
+
+
+class MediaGenerationMixin(GenerationMixin):
+    """What `generate` must know about pictures: encode them once, show them once, and keep them with their text."""
+
+    config: FlamingoConfig
+
+    @torch.no_grad()
+    def generate(  # pyright: ignore[reportIncompatibleMethodOverride]  # the library's signature changes by version
+        self,
+        inputs: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As `transformers.GenerationMixin.generate`, with the pictures of `forward`.
+
+        A text may go on from a cache: pass all of its tokens or only the new ones, the attention mask of the whole, and
+        the new pictures alone. The answer ends at the latest where the language model's positions do.
+
+        Raises:
+            PromptError: no position is left for an answer, or the cache holds the whole text already.
+        """
+        ids = cast(Tensor, inputs if input_ids is None else input_ids)
+        length = self._whole_length(ids, kwargs.get("attention_mask"), past_key_values)
+        kwargs |= self._within_positions(length, generation_config or self.generation_config, kwargs)
+        if pixel_values is not None:  # once, before beams repeat the pictures
+            kwargs["latents"] = cast(Any, self).encode_images(pixel_values.to(ids.device))
+        if past_key_values is not None:
+            kwargs["past_key_values"] = past_key_values
+        return super().generate(ids, generation_config, **kwargs)
+
+    def _whole_length(self, ids: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> int:
+        """Tokens of cached and new text together."""
+        length = ids.shape[1] if attention_mask is None else attention_mask.shape[1]
+        cached = 0 if cache is None else cache.get_seq_length()
+        if length <= cached:
+            raise PromptError(
+                expected=f"more than the {cached} tokens in the cache",
+                got=f"{length}",
+                remedy="pass the whole text's attention mask, and crop the cache to leave at least one token to read",
+            )
+        return length
+
+    def _within_positions(
+        self, length: int, defaults: GenerationConfig, given: Mapping[str, Any]
+    ) -> dict[str, int | None]:
+        """Limits on the answer that keep it inside the language model's positions."""
+        most = self.config.max_positions
+        if most is None:
+            return {}
+        check_length(length + 1, most)
+        if (max_length := given.get("max_length")) is not None:
+            return {"max_length": min(max_length, most)}
+        asked = given.get("max_new_tokens") or defaults.max_new_tokens
+        return {} if asked is None else {"max_new_tokens": min(asked, most - length)}
+
+    def prepare_inputs_for_generation(
+        self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Pictures go in with the prompt; later steps have them in the cache."""
+        # The library looks for a parameter called `kwargs` to learn that `forward`'s keywords are taken.
+        pictures = {name: kwargs.pop(name, None) for name in PICTURES}
+        prepared = super().prepare_inputs_for_generation(
+            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
+        )
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            prepared |= {name: value for name, value in pictures.items() if value is not None}
+        return prepared
+
+    def _expand_inputs_for_generation(self, expand_size: int = 1, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+        """Repeat a given cache for beams, which the library forgets; the caller's own stays as it is."""
+        cache: Cache | None = kwargs.get("past_key_values")
+        if expand_size > 1 and cache is not None and cache.get_seq_length():
+            kwargs["past_key_values"] = repeated = copy.deepcopy(cache)
+            repeated.batch_repeat_interleave(expand_size)
+        return super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
+
+
+class Stop(StoppingCriteria):
+    """Ends the answer once somebody has set the event."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.event = event
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        return torch.full((len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
+
+
+def stream(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    inputs: Mapping[str, Any],
+    *,
+    stop: threading.Event | None = None,
+    **generate_kwargs: Any,
+) -> Iterator[str]:
+    """New text in pieces, each as soon as its words are whole; special tokens are left out.
+
+    Args:
+        inputs: one row of `generate`'s tensors, as a processor returns them.
+        stop: ends the answer within two tokens of being set; leaving the loop early does the same.
+        generate_kwargs: as for `generate`; beams cannot be streamed.
+
+    Raises:
+        FlamingoError: what `generate` raises, raised here.
+    """
+    stop = threading.Event() if stop is None else stop
+    abandoned = threading.Event()
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            criteria = StoppingCriteriaList([Stop(stop), Stop(abandoned)])
+            cast(Any, model).generate(**inputs, streamer=streamer, stopping_criteria=criteria, **generate_kwargs)
+        except BaseException as failure:
+            failures.append(failure)
+            streamer.end()
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    try:
+        yield from (piece for piece in streamer if piece)
+    finally:
+        abandoned.set()
+        worker.join()
+    if failures:
+        raise failures[0]
