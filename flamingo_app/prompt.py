@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from flamingo_app.errors import PromptError
 
@@ -42,6 +42,7 @@ class Turn:
     pieces: Prompt
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What spelling needs of a Hugging Face tokenizer."""
 
