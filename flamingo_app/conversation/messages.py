@@ -38,7 +38,9 @@ class Message:
     def check(self) -> None:
         """Raise `PromptError` for a message that says and shows nothing, or spells a special token."""
         if not self.pictures and not any(part.strip() for part in self.parts if isinstance(part, str)):
-            raise PromptError(expected="words or a picture", got="an empty message", remedy="write something and send again")
+            raise PromptError(
+                expected="words or a picture", got="an empty message", remedy="write something and send again"
+            )
         for part in self.parts:
             if isinstance(part, str):
                 refuse_special_tokens(part)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,7 +55,8 @@ def reply(
         PromptError: before anything is generated, for a message that cannot be a prompt or is too long alone.
     """
     messages[-1].check()
-    num_left_out = _num_left_out(messages, processor.tokenizer, _most_tokens(model) - max_new_tokens)
+    most_tokens = (model.config.max_positions or sys.maxsize) - max_new_tokens
+    num_left_out = _num_left_out(messages, processor.tokenizer, most_tokens)
     window = messages[num_left_out:]
     prompt = chat_prompt([message.turn for message in window])
     pictures = [picture for message in window for picture in message.pictures]
@@ -62,10 +64,6 @@ def reply(
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     words = stream(model, processor.tokenizer, inputs, stop=stop, max_new_tokens=max_new_tokens, **sampling)
     return Reply(words=words, num_left_out=num_left_out)
-
-
-def _most_tokens(model: FlamingoForConditionalGeneration) -> int:
-    return model.config.max_positions or 2**30
 
 
 def _num_left_out(messages: Sequence[Message], tokenizer: Any, most_tokens: int) -> int:
