@@ -1,0 +1,133 @@
+"""The one door for pictures: a path, bytes or a picture in memory becomes a safe RGB picture."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from flamingo_app.errors import PictureError
+
+Source = str | Path | bytes | Image.Image
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp",),
+}
+"""What is decoded, and how such files are named. Pillow knows many more formats: each is one more decoder to attack."""
+
+SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+
+# Between its limit and twice that, Pillow only warns of a decompression bomb.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureLimits:
+    """How large a picture may be.
+
+    Args:
+        max_bytes: size of the file.
+        max_pixels: width times height, read from the header before anything is decoded.
+    """
+
+    max_bytes: int = 50 * 2**20
+    max_pixels: int = 80_000_000
+
+
+DEFAULT_LIMITS = PictureLimits()
+
+
+def open_picture(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> Image.Image:
+    """Open a picture: RGB, upright as its EXIF says, transparency flattened onto white, the first frame of several.
+
+    Args:
+        source: a path, the bytes of a file, or a picture in memory, which is not changed.
+        limits: how large it may be.
+
+    Raises:
+        PictureError: for everything else, without a word from the decoder, which could quote the file's content.
+    """
+    name = _name(source)
+    if isinstance(source, Image.Image):
+        return _safe(source, name, limits)
+    data = source if isinstance(source, bytes) else _read(source, name, limits)
+    if not data:
+        raise PictureError(expected="a picture", got=f"{name}, which is empty", remedy="save or copy it again")
+    if len(data) > limits.max_bytes:
+        raise PictureError(
+            expected=f"a file of at most {limits.max_bytes / 2**20:.0f} MiB",
+            got=f"{name}, which is larger",
+            remedy="make the picture smaller",
+        )
+    try:
+        image = Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise _too_many_pixels(name, limits) from None
+    except Exception:  # decoders raise whatever their format's damage makes them trip over
+        raise PictureError(
+            expected=f"a picture ({', '.join(FORMATS)})",
+            got=f"{name}, whose content is none of these",
+            remedy="save it as JPEG or PNG",
+        ) from None
+    return _safe(image, name, limits)
+
+
+def _name(source: Source) -> str:
+    """The source in the user's own words; `repr` keeps control characters out of the message."""
+    if isinstance(source, bytes):
+        return f"{len(source)} bytes"
+    return "a picture in memory" if isinstance(source, Image.Image) else repr(str(source))
+
+
+def _read(source: str | Path, name: str, limits: PictureLimits) -> bytes:
+    """Bytes of a file, at most one more than the limit."""
+    if isinstance(source, str) and "://" in source:
+        raise PictureError(expected="a file", got=f"the address {name}", remedy="download it and give the file")
+    path = Path(source)
+    try:
+        # Regular files only: a device or a pipe could go on for ever.
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(limits.max_bytes + 1)
+        what = "a folder" if path.is_dir() else "no file" if path.exists() else "missing"
+    except OSError as error:
+        what = f"not readable ({error.strerror})"
+    raise PictureError(expected="a picture file", got=f"{name}, which is {what}", remedy="check the path")
+
+
+def _safe(image: Image.Image, name: str, limits: PictureLimits) -> Image.Image:
+    if image.width * image.height > limits.max_pixels:
+        raise _too_many_pixels(f"{name} of {image.width} x {image.height}", limits)
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception:  # as in `open_picture`
+        raise PictureError(
+            expected="a whole picture", got=f"{name}, which is damaged or cut short", remedy="save or copy it again"
+        ) from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", over.size, "white"), over)
+    elif image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to 8
+        wide: np.ndarray[Any, Any] = np.asarray(image)
+        image = Image.fromarray((wide.clip(0, 65535) / 257).round().astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _too_many_pixels(what: str, limits: PictureLimits) -> PictureError:
+    return PictureError(
+        expected=f"a picture of at most {limits.max_pixels / 1e6:.0f} million pixels",
+        got=f"{what}, which has more",
+        remedy="make it smaller",
+    )
