@@ -50,14 +50,17 @@ def _background(scene: Scene) -> str:
     return _with_article(f"{scene.colour} background")
 
 
-def caption_with_positions(scene: Scene) -> str:
-    """Like `caption`, with the relation of a pair where it is clear: "a dog to the left of a cat on ..."."""
+def alternative_caption(scene: Scene, random: Random) -> str:
+    """Other true captions: often without the background, and with the relation of a pair where it is clear."""
+    if scene.style == "photo":
+        return UNKNOWN
+    end = f" on {_background(scene)}." if random.random() < 0.4 else "."
     relation = side(scene.objects[0], scene.objects[1]) if len(scene.objects) == 2 else None
-    if relation is None or len(scene.counts) != 2:
-        return caption(scene)
+    if relation is None or len(scene.counts) != 2 or random.random() < 0.4:
+        return things(scene) + end
     first, second = (noun(placed.thing) for placed in scene.objects)
     where = f"to the {relation} of" if relation in ("left", "right") else relation
-    return f"{first} {where} {second} on {_background(scene)}."
+    return f"{first} {where} {second}{end}"
 
 
 # Questions. Each function asks one thing of a scene, or returns None where the scene cannot be asked.

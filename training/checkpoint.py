@@ -39,8 +39,9 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     temporary = folder / f".{final.name}.writing"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({name: tensor.contiguous() for name, tensor in checkpoint.model.items()}, temporary / "model.safetensors")
-    save_file(checkpoint.optimizer, temporary / "optimizer.safetensors")
+    for name in ("model", "optimizer"):
+        tensors: dict[str, Tensor] = getattr(checkpoint, name)
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary / f"{name}.safetensors")
     hashes = {file.name: file_hash(file) for file in sorted(temporary.iterdir())}
     manifest = {"step": checkpoint.step, "notes": checkpoint.notes, "sha256": hashes}
     (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))

@@ -27,7 +27,8 @@ def sentences(seed: int, count: int = 40_000) -> Iterator[str]:
         scene = random_scene(random.choice(["one", "group", "pair", "mixed"]), things, random)
         asked, answer = captions.question(scene, random, things)
         yield f"user: {captions.as_typed(asked, random)}\nassistant: {answer}"
-        yield f" {captions.caption_with_positions(scene)}"
+        yield f" {captions.caption(scene)}"
+        yield f" {captions.alternative_caption(scene, random)}"
         yield f" {made_up_name(random)}"
     for said, answer in captions.CHITCHAT:
         yield from (f"user: {words}\nassistant: {answer}" for words in said)
