@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
+from data.picture_book.world import OBJECTS
+
+WORDS = {word for thing in OBJECTS for name in (thing.name, thing.plural) for word in name.split()}
 ONSETS = ("b", "bl", "d", "dr", "f", "fl", "g", "gr", "k", "kl", "l", "m", "n", "p", "pr", "r", "s", "sk", "t", "v", "w", "z")
 VOWELS = ("a", "e", "i", "o", "u")
 CODAS = ("", "", "x", "g", "p", "ck", "m", "n", "ft", "zz", "ln", "rk")
@@ -17,10 +20,10 @@ def made_up_name(random: Random) -> str:
 
 
 def made_up_names(count: int, random: Random) -> list[str]:
-    """So many different names, none the beginning of another (or an answer could be right too early)."""
+    """So many different names, none the beginning of another (or an answer could be right too early), none a word."""
     names: list[str] = []
     while len(names) < count:
         name = made_up_name(random)
-        if not any(name.startswith(other) or other.startswith(name) for other in names):
+        if name not in WORDS and not any(name.startswith(other) or other.startswith(name) for other in names):
             names.append(name)
     return names

@@ -1,0 +1,146 @@
+"""Examples as the model reads them: prompts with a loss weight for each piece, and the scenes that stand at the marks.
+
+    captioned     <image> a dog on a blue background.<|endofchunk|> ...
+    dialogue      user:<image> how many dogs?\\nassistant: two.<|endofchunk|>user: what colour ...
+    binding       <image> this is a dax.<|endofchunk|><image> this is a wug.<|endofchunk|><image> this is a dax. ...
+
+In a binding episode things have made-up names that hold for that episode alone, so weights cannot know them: what is
+learnt is to read them from the shots (Tsimpoukelli et al. 2021, section 4; Chan et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from data import captions
+from data.made_up_names import made_up_names
+from data.picture_book import Kind, Object, Scene, random_scene
+from flamingo_app.prompt import Mark, Piece, Turn, chat_prompt, said, spell_turn
+
+Weighted = tuple[Piece, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """One training example.
+
+    Args:
+        pieces: the prompt, each piece with the weight of its tokens in the loss; 0 for what the model need not say.
+        scenes: the pictures, in the order of their marks.
+    """
+
+    pieces: tuple[Weighted, ...]
+    scenes: tuple[Scene, ...]
+
+
+def captioned(scenes: Sequence[Scene]) -> Episode:
+    """Pictures, each followed by its caption."""
+    pieces: list[Weighted] = []
+    for scene in scenes:
+        pieces += [(Mark.IMAGE, 0.0), (f" {captions.caption(scene)}", 1.0), (Mark.END_OF_CHUNK, 1.0)]
+    return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
+
+
+def dialogue(turns: Sequence[tuple[tuple[Piece, ...], str]], scenes: Sequence[Scene]) -> Episode:
+    """Turns of (what the user says and shows, what is to be answered)."""
+    pieces: list[Weighted] = []
+    for user, answer in turns:
+        pieces += [(piece, 0.0) for piece in chat_prompt([Turn(role="user", pieces=user)])]
+        pieces += [(piece, 1.0) for piece in spell_turn(Turn(role="assistant", pieces=(answer,)))[1:]]
+    return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
+
+
+def random_captioned(kinds: Sequence[Kind], shares: Sequence[int], things: Sequence[Object], random: Random) -> Episode:
+    """One to three captioned pictures."""
+    count = random.choices((1, 2, 3), (4, 1, 1))[0]
+    return captioned([random_scene(kind, things, random) for kind in random.choices(kinds, shares, k=count)])
+
+
+def random_dialogue(kinds: Sequence[Kind], shares: Sequence[int], things: Sequence[Object], random: Random) -> Episode:
+    """A chat of one to four questions; pictures come before or after the words, and later ones are asked about in turn."""
+    turns: list[tuple[tuple[Piece, ...], str]] = []
+    scenes: list[Scene] = []
+    for number in range(random.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]):
+        if random.random() < 0.03:
+            asked, answer = captions.chitchat(random)
+            turns.append(((captions.as_typed(asked, random),), answer))
+            continue
+        if number == 0 and random.random() < 0.02:
+            asked, _ = captions.question(random_scene("one", things, random), random, things)
+            turns.append(((captions.as_typed(asked, random),), captions.NO_PICTURE))
+            continue
+        shows = not scenes or random.random() < 0.4
+        if shows:
+            scenes.append(random_scene(random.choices(kinds, shares)[0], things, random))
+        asked, answer = captions.question(scenes[-1], random, things)
+        words = captions.as_typed(asked, random)
+        pictured: tuple[Piece, ...] = (Mark.IMAGE, words) if random.random() < 0.6 else (words, Mark.IMAGE)
+        turns.append((pictured if shows else (words,), answer))
+    return dialogue(turns, scenes)
+
+
+# How the shots of one episode speak: words before the name, and after it.
+FORMATS = (("", ""), ("", "."), ("a", "."), ("this is a", "."), ("this is", "."), ("a picture of a", "."), ("it is called", "."))
+
+
+def binding(
+    classes: Sequence[int], names: Sequence[str], scenes: Sequence[Scene], *, form: tuple[str, str], every_token: bool = False
+) -> Episode:
+    """Shots that bind names to pictures; a name is to be said from its second time on, when the shots tell it.
+
+    Args:
+        classes: which of the names each picture has.
+        form: words before and after the name, the same for the whole episode.
+        every_token: weigh the format's words as well, not the names alone.
+    """
+    before, after = form
+    pieces: list[Weighted] = []
+    known: set[int] = set()
+    for number, of in enumerate(classes):
+        spoken = 1.0 if of in known else 0.0
+        format_weight = 0.2 if every_token and number else 0.0
+        pieces += [(Mark.IMAGE, 0.0), *((words, format_weight) for words in said(before)), (f" {names[of]}", spoken)]
+        pieces += [(after, format_weight)] if after else []
+        pieces += [(Mark.END_OF_CHUNK, max(format_weight, 0.2 * spoken))]
+        known.add(of)
+    return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
+
+
+def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequence[Scene], random: Random) -> Episode:
+    """The same as a chat: the user tells names, then asks for them."""
+    turns: list[tuple[tuple[Piece, ...], str]] = []
+    known: set[int] = set()
+    for of in classes:
+        if of in known:
+            words = captions.as_typed(random.choice(captions.WHAT[:1] + ("what is this called?", "which one is this?")), random)
+            turns.append(((Mark.IMAGE, words), f"a {names[of]}."))
+        else:
+            turns.append(((Mark.IMAGE, random.choice(("this is a {}.", "look, a {}.", "this is called {}.")).format(names[of])), "i see."))
+        known.add(of)
+    return dialogue(turns, scenes)
+
+
+def random_binding(
+    things: Sequence[Object], random: Random, *, most_pictures: int = 12, made_up: float = 0.8, chat: float = 0.25,
+    forms: Sequence[tuple[str, str]] = FORMATS,
+) -> Episode:
+    """An episode of 2 to 6 ways; every picture's class is drawn by itself, so that exclusion tells nothing.
+
+    Args:
+        made_up: how often the names are made up; else they are other things' names, so that weights alone are wrong.
+        chat: how often it is told as a chat.
+        forms: how its shots may speak; one of them is drawn.
+    """
+    ways = random.choices((2, 3, 4, 5, 6), (3, 3, 2, 2, 1))[0]
+    chosen = random.sample(list(things), ways)
+    names = made_up_names(ways, random) if random.random() < made_up else [thing.name for thing in random.sample(list(things), ways)]
+    total = random.randint(min(2 * ways + 2, most_pictures), most_pictures)
+    opening = random.sample(range(ways), ways) if random.random() < 0.5 else []
+    classes = (opening + random.choices(range(ways), k=total))[:total]
+    scenes = [random_scene("one", [chosen[of]], random) for of in classes]
+    if random.random() < chat:
+        half = total if total <= 16 else total // 2  # a turn of chat is twice as long as a shot
+        return naming_dialogue(classes[:half], names, scenes[:half], random)
+    return binding(classes, names, scenes, form=random.choice(forms), every_token=True)

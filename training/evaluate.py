@@ -1,0 +1,71 @@
+"""Measure a model: `python -m training.evaluate --model starter --suite all --seed 0 --items 1000 --json out.json`.
+
+Every figure is a count with its 95% interval, and stands beside a control that cannot know the answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flamingo_app import load
+from flamingo_app.errors import FlamingoError
+from training.suites import captions, fewshot, vqa
+from training.suites.reader import Reader
+
+SUITES: dict[str, Callable[..., dict[str, Any]]] = {"captions": captions.run, "vqa": vqa.run, "fewshot": fewshot.run}
+
+
+def evaluate(reader: Reader, suites: list[str], *, seed: int, items: int) -> dict[str, Any]:
+    """The figures of some suites: {suite: {figure: {right, count, accuracy, low, high}}}."""
+    return {name: SUITES[name](reader, seed=seed, items=items) for name in suites}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The figures as lines: suite, figure, percent, interval, count."""
+    lines: list[str] = []
+    for suite, figures in results.items():
+        for name, score in figures.items():
+            if "accuracy" in score:
+                share, low, high = (100 * score[key] for key in ("accuracy", "low", "high"))
+                lines.append(f"{suite:9} {name:32} {share:5.1f}%  [{low:5.1f}, {high:5.1f}]  n = {score['count']}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description="Measure a model, with controls.")
+    parser.add_argument("--model", default="starter", help="starter, a preset, or a folder (default: starter)")
+    parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
+    parser.add_argument("--seed", type=int, default=0, help="draws other pictures; training uses none of these")
+    parser.add_argument("--items", type=_positive, default=1000, help="pictures or episodes a figure (default: 1000)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
+    options = parser.parse_args(argv)
+    if options.json and not options.json.parent.is_dir():
+        parser.error(f"--json: expected a file in a folder that exists; got {options.json}; make the folder first")
+    try:
+        model, processor = load(options.model)
+        chosen = list(SUITES) if options.suite == "all" else [options.suite]
+        results = evaluate(Reader(model, processor), chosen, seed=options.seed, items=options.items)
+    except FlamingoError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    print(table(results))
+    if options.json:
+        report = {"model": options.model, "seed": options.seed, "items": options.items, "suites": results}
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of 1 or more, got {text}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

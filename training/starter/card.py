@@ -1,0 +1,95 @@
+"""The last stage: measure what was installed, and write the model card from nothing but those figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from data.picture_book import objects
+from flamingo_app import load
+from training.evaluate import SUITES, evaluate
+from training.starter.install import STARTER
+from training.suites.reader import Reader
+
+ITEMS, SEED = 1000, 20_261_121
+STAGES = ("tokenizer", "vision", "language", "flamingo")
+TEMPLATE = """---
+license: mit
+library_name: flamingo-app
+pipeline_tag: image-text-to-text
+---
+# Flamingo App starter
+
+A small vision-language model that knows a picture book: {trained} kinds of things (glyphs of the Noto Color Emoji font,
+SIL Open Font License 1.1), one to five on a page, on plain, graded or grained backgrounds of eleven colours. It names
+and counts them, tells the background's colour and where things are, and says so when a picture looks like a photograph.
+It knows nothing else, in words or pictures. {heldout} more things appear in no stage of its training; they are for
+measuring what shots teach.
+
+## Parts
+
+| part | size | trained on |
+| --- | --- | --- |
+| image tower: open_clip ModifiedResNet, 96 x 96 pixels, with its text tower | {vision:,} parameters | pages and their captions, contrastively; then frozen |
+| language model: GPT-2, 4 layers of 192, 512 positions, 1,536 tokens | {language:,} parameters | the book's language, and soft words in place of pictures; then frozen |
+| resampler and gated cross-attention, a block before every layer | {trainable:,} parameters | captions, dialogues and made-up names over pages |
+
+Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
+
+## Measured
+
+`python -m training.evaluate --model starter --suite all --seed {seed} --items {items}`, on pages that training never drew;
+95% intervals (Wilson). A control shows blank pictures in place of the pages, or shots whose names are shuffled.
+
+| figure | right | of | share | interval |
+| --- | --- | --- | --- | --- |
+{rows}
+
+## Limits
+
+Photographs, drawings and objects that are not in its list are outside its world: it will name the nearest thing that it
+knows. For photographs load real backbones, for example `flamingo caption photo.jpg --model clip-vit-b32-gpt2` after
+training their gates, or import a checkpoint that somebody else trained.
+"""
+
+
+def write(folder: Path) -> None:
+    """Measure the starter that is installed and write `measured.json` and the card beside its weights."""
+    model, processor = load("starter")
+    results = evaluate(Reader(model, processor), list(SUITES), seed=SEED, items=ITEMS)
+    seconds = {stage: json.loads((folder / f"{stage}.json").read_text())["seconds"] for stage in STAGES}
+    measured = {"seed": SEED, "items": ITEMS, "training_seconds": seconds, "suites": results}
+    (STARTER / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
+    sizes = {
+        "vision": sum(p.numel() for p in model.vision_encoder.parameters()),
+        "language": sum(p.numel() for p in model.language_model.parameters()),
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+    (STARTER / "README.md").write_text(card(measured, sizes))
+
+
+def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
+    """The model card as Markdown."""
+    seconds: dict[str, float] = measured["training_seconds"]
+    return TEMPLATE.format(
+        trained=len(objects("trained")),
+        heldout=len(objects("heldout")),
+        minutes=sum(seconds.values()) / 60,
+        times=", ".join(f"{stage} {spent / 60:.0f}" for stage, spent in seconds.items()),
+        seed=measured["seed"],
+        items=measured["items"],
+        rows=rows(measured["suites"]),
+        **sizes,
+    )
+
+
+def rows(suites: dict[str, Any]) -> str:
+    """The figures as rows of a Markdown table."""
+    return "\n".join(
+        f"| {suite}: {name.replace('_', ' ')} | {score['right']} | {score['count']} | {score['accuracy']:.1%} "
+        f"| {score['low']:.1%} to {score['high']:.1%} |"
+        for suite, figures in suites.items()
+        for name, score in figures.items()
+        if "accuracy" in score
+    )

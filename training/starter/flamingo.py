@@ -1,0 +1,109 @@
+"""Stage 3: the Flamingo parts over the two frozen backbones (Alayrac et al. 2022), on captions, dialogues and bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from data import captions
+from data.collate import collate
+from data.episodes import Episode, captioned, dialogue, random_binding, random_captioned, random_dialogue
+from data.picture_book import Kind, Object, Renderer, objects, random_scene
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.vision_encoder import VisionEncoder
+from flamingo_app.prompt import Mark
+from training.loop import Batch, Plan, train
+from training.starter.vision import SIZE, normalise
+
+BATCH = 32
+KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
+SHARES = (28, 28, 26, 13, 4, 1)
+SINGLES = 0.3  # share of the steps that show single objects alone: names first, everything else grows from them
+PLAN = Plan(steps=3000, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+RATES = {"gate": 10.0}
+PARTS: dict[str, Any] = {
+    "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
+    "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
+    "attend": "latest",
+    # The stage of the tower whose 6 x 6 map is read: fine enough to tell places, deep enough to tell things.
+    "vision_feature": {"layer": 3},
+}
+
+
+def single_episode(things: Sequence[Object], random: Random) -> Episode:
+    """A picture of one thing, captioned or asked about."""
+    scene = random_scene("one", things, random)
+    if random.random() < 0.5:
+        return captioned([scene])
+    asked, answer = captions.question(scene, random, things, topics=("what", "what", "colour", "exists"))
+    return dialogue([((Mark.IMAGE, captions.as_typed(asked, random)), answer)], [scene])
+
+
+class Draw:
+    """Batches of episodes with the frozen tower's patches; the batch of a step is always the same."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, plan: Plan) -> None:
+        self.tokenizer, self.vision, self.plan = tokenizer, vision, plan
+        self.things, self.renderer = objects("trained"), Renderer(SIZE)
+
+    def episode(self, progress: float, random: Random) -> Episode:
+        if progress < SINGLES:
+            return single_episode(self.things, random)
+        task = random.choices(("captioned", "dialogue", "binding"), (35, 45, 20))[0]
+        if task == "binding":
+            return random_binding(self.things, random, most_pictures=8)
+        make = random_captioned if task == "captioned" else random_dialogue
+        return make(KINDS, SHARES, self.things, random)
+
+    @torch.no_grad()
+    def __call__(self, step: int) -> Batch:
+        random = Random(self.plan.seed + step)
+        episodes = [self.episode(step / self.plan.steps, random) for _ in range(BATCH)]
+        batch = collate(episodes, self.tokenizer)
+        scenes = [scene for episode in episodes for scene in episode.scenes]
+        patches = self.vision(normalise(self.renderer(scenes))[None, :, None])[0]
+        most = max(len(episode.scenes) for episode in episodes)
+        batch["patches"] = patches.new_zeros(BATCH, most, *patches.shape[1:])
+        batch["image_mask"] = torch.zeros(BATCH, most, dtype=torch.bool)
+        taken = 0
+        for row, episode in enumerate(episodes):
+            count = len(episode.scenes)
+            batch["patches"][row, :count] = patches[taken : taken + count]
+            batch["image_mask"][row, :count] = True
+            taken += count
+        return batch
+
+
+def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Weighted next-token loss, the share of fully weighted tokens that are right, and how far the gates are open."""
+    logits = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        patches=batch["patches"],
+        image_mask=batch["image_mask"],
+    ).logits[:, :-1]
+    targets, weights = batch["input_ids"][:, 1:], batch["weights"][:, 1:]
+    losses = F.cross_entropy(rearrange(logits, "b t v -> (b t) v"), targets.flatten(), reduction="none").view_as(weights)
+    asked = weights == 1
+    right = (logits.argmax(-1) == targets)[asked].float().mean().item()
+    gates = [p.detach().tanh().abs().mean() for name, p in model.named_parameters() if name.endswith("gate")]
+    return (losses * weights).sum() / weights.sum(), {"right": right, "gates": torch.stack(gates).mean().item()}
+
+
+def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> None:
+    """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
+    torch.manual_seed(plan.seed)
+    model = FlamingoForConditionalGeneration.from_backbones(
+        vision=f"local-dir:{folder / 'vision'}", text=str(folder / "text"), **PARTS
+    )
+    draw = Draw(tokenizer, model.vision_encoder, plan)
+    train(model, draw, lambda batch: predict(model, batch), plan, folder / "parts", rates=RATES)
+    model.save_pretrained(folder / "flamingo")

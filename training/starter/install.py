@@ -1,0 +1,72 @@
+"""Put the trained starter where the package ships it: weights in half precision, the world, and example pictures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import load_file, save_file
+from torchvision.transforms.functional import to_pil_image
+
+import flamingo_app
+from data.picture_book import OBJECTS, Kind, Renderer, objects, random_scene
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoProcessor
+from training.starter.flamingo import PARTS
+
+STARTER = Path(flamingo_app.__file__).parent / "starter"
+EXAMPLES: tuple[tuple[Kind, str], ...] = (("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"))  # fmt: skip
+EXAMPLE_SIZE = 384  # pixels a side
+
+
+def install(folder: Path) -> None:
+    """Copy what the stages left under `folder` into the package; the model is rebuilt from the halved backbones.
+
+    Half precision moves every weight a little, so whatever is measured is measured afterwards, on what is shipped.
+    """
+    for name in ("vision", "text"):
+        shutil.rmtree(STARTER / name, ignore_errors=True)
+        shutil.copytree(folder / name, STARTER / name)
+        for weights in (STARTER / name).glob("*.safetensors"):
+            _halve(weights)
+    model = FlamingoForConditionalGeneration.from_pretrained(folder / "flamingo")
+    processor = FlamingoProcessor.from_pretrained(folder / "flamingo")
+    rebuilt = FlamingoForConditionalGeneration.from_backbones(vision="starter/vision", text="starter/text", **PARTS)
+    rebuilt.load_state_dict({name: p for name, p in model.named_parameters() if p.requires_grad}, strict=False)
+    rebuilt.save_pretrained(STARTER)
+    processor.save_pretrained(STARTER)
+    _halve(STARTER / "model.safetensors")
+    write_world()
+    write_examples()
+
+
+def write_world() -> None:
+    """`world.json`: every object with its glyph, its name, and whether any training stage saw it."""
+    known = [{"emoji": thing.emoji, "name": thing.name, "stage": thing.stage} for thing in OBJECTS]
+    (STARTER / "world.json").write_text(json.dumps({"objects": known}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+
+
+def write_examples() -> None:
+    """`examples/`: pages that the chat offers to click."""
+    (STARTER / "examples").mkdir(parents=True, exist_ok=True)
+    random, renderer = Random("examples"), Renderer(EXAMPLE_SIZE)
+    for number, (kind, colour) in enumerate(EXAMPLES, 1):
+        scene = random_scene(kind, objects("trained"), random, colour=colour)
+        to_pil_image(renderer([scene])[0]).save(STARTER / "examples" / f"page-{number}.png", optimize=True)
+
+
+def _halve(file: Path) -> None:
+    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(file).items()}
+    finite = all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
+    if not finite:
+        raise OverflowError(f"a weight in {file} is too large for half precision")
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    write_world()
+    write_examples()

@@ -1,0 +1,40 @@
+"""A share of right answers with its 95% interval."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Z = 1.959964  # of 95%, two-sided
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """So many right of so many; `low` and `high` are Wilson's interval (Wilson 1927), which holds near 0 and 1 too."""
+
+    right: int
+    count: int
+    accuracy: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, outcomes: Iterable[bool]) -> Score:
+        """The score of a list of right and wrong answers; at least one is needed."""
+        listed = list(outcomes)
+        right, count = sum(listed), len(listed)
+        share = right / count
+        centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
+        half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
+        return cls(right=right, count=count, accuracy=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def mentions(text: str, *names: str) -> bool:
+    """Whether one of the names stands in the text as whole words, whatever the case."""
+    return any(re.search(rf"\b{re.escape(name)}\b", text, re.IGNORECASE) for name in names)
