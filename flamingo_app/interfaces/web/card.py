@@ -12,7 +12,11 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 HERE = Path(__file__).parent
 GREETING = "Show me a picture, and ask me about it."
 INVITATION = "Write, and put pictures anywhere between your words: drop, paste or + Picture"
-REAL_WEIGHTS = "For photographs load real weights: <code>make chat MODEL=clip-vit-b32-gpt2</code>"
+REAL_WEIGHTS = (
+    "Real weights are loaded with <code>make chat MODEL=clip-vit-b32-gpt2</code> or a folder of your own; "
+    "a model made of ready backbones sees nothing until its gates are trained."
+)
+UNTRAINED = "<p>Its gates are closed: it is a language model that sees no picture until they are trained.</p>"
 
 
 def header(name: str) -> str:
@@ -25,26 +29,35 @@ def header(name: str) -> str:
 def about(model: FlamingoForConditionalGeneration) -> str:
     """What the model is made of, what its world holds, and how well it does, as HTML."""
     folder = Path(model.name_or_path)
-    vision, text = (
-        escape(part or "weights of its own") for part in (model.config.vision_model, model.config.text_model)
-    )
-    made_of = f"<p>It sees with <b>{vision}</b> and speaks with <b>{text}</b>.</p>"
-    world, measured = _read(folder / "world.json"), _read(folder / "measured.json")
-    return made_of + (_world(world) if world else "") + (_measured(measured) if measured else "")
+    made_of = (escape(part or "weights of its own") for part in (model.config.vision_model, model.config.text_model))
+    sections = ["<p>It sees with <b>{}</b> and speaks with <b>{}</b>.</p>".format(*made_of)]
+    if not any(gate.any() for name, gate in model.named_parameters() if name.endswith("gate")):
+        sections.append(UNTRAINED)
+    if world := _read(folder / "world.json"):
+        sections.append(_world(world["objects"]))
+    if measured := _read(folder / "measured.json"):
+        sections.append(_measured(measured["suites"]))
+    return "".join(sections)
 
 
-def _world(world: dict[str, Any]) -> str:
-    trained = [thing for thing in world["objects"] if thing["stage"] == "trained"]
+def _world(objects: list[dict[str, str]]) -> str:
+    trained = [thing for thing in objects if thing["stage"] == "trained"]
     things = "".join(f"<span title='{escape(thing['name'])}'>{escape(thing['emoji'])}</span>" for thing in trained)
     return (
-        f"<p>It knows picture-book scenes with these {len(trained)} things, their colours, number and places. "
-        f"It was trained from nothing on such pictures alone: a photograph means nothing to it. {REAL_WEIGHTS}</p>"
+        f"<p>It knows picture-book scenes with these {len(trained)} things, their colours, number and places, and was "
+        f"trained from nothing on such pictures alone: a photograph means nothing to it. {REAL_WEIGHTS}</p>"
         f"<p class='world'>{things}</p>"
     )
 
 
-def _measured(measured: dict[str, Any]) -> str:
-    return f"<pre>{escape(json.dumps(measured, indent=1))}</pre>"
+def _measured(suites: dict[str, dict[str, dict[str, Any]]]) -> str:
+    rows = [
+        f"<tr><td>{escape(suite)}: {escape(name.replace('_', ' '))}</td><td>{figure['accuracy']:.1%}</td></tr>"
+        for suite, figures in suites.items()
+        for name, figure in figures.items()
+        if "accuracy" in figure
+    ]
+    return f"<table><tr><th>measured on new pictures</th><th>right</th></tr>{''.join(rows)}</table>"
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""How people reach a model: `cli` on the command line, `web` in the browser."""

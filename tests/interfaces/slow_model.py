@@ -1,0 +1,65 @@
+"""A tiny random model saved to a folder that speaks whole words, slowly enough for a person to press Stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+from flamingo_app.model.checkpoint import make_processor
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
+from tests import tiny
+
+SPECIAL = [END_OF_CHUNK_TOKEN, IMAGE_TOKEN, "<pad>", "<unk>"]
+WORDS = "red green blue dog cat bird one two three left right above below a the and is of user assistant : ?".split()
+
+
+def save(folder: Path) -> Path:
+    """Save the model with an example picture; its answers never end by themselves. Returns its folder."""
+    vision, text = tiny.vision_folder(folder / "vision"), str(folder / "text")
+    tokenizer().save_pretrained(text)
+    language_model().save_pretrained(text)
+    model = FlamingoForConditionalGeneration.from_backbones(vision, text, **tiny.SMALL_PARTS)
+    tiny.set_gates(model, 0.5)
+    model.save_pretrained(folder / "model")
+    make_processor(vision, text).save_pretrained(folder / "model")
+    (folder / "model" / "examples").mkdir()
+    Image.new("RGB", (64, 64), "hotpink").save(folder / "model" / "examples" / "a-pink-page.png")
+    return folder / "model"
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A token is a word."""
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *WORDS])}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        eos_token=END_OF_CHUNK_TOKEN,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        extra_special_tokens=[IMAGE_TOKEN],
+    )
+
+
+@torch.no_grad()
+def language_model() -> GPT2LMHeadModel:
+    """Thin, so that it is small, and deep, so that it is slow."""
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=len(SPECIAL) + len(WORDS),
+        n_positions=160,
+        n_embd=16,
+        n_layer=32,
+        n_head=2,
+        initializer_range=0.5,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = GPT2LMHeadModel(config)
+    model.transformer.wte.weight[: len(SPECIAL)] = 0.0  # no special token is ever the likeliest
+    return model
