@@ -143,6 +143,12 @@ class FlamingoConfig(PreTrainedConfig):
             raise ConfigError(
                 expected=" or ".join(get_args(Attend)), got=f"attend={self.attend!r}", remedy="choose one of the two"
             )
+        if missing := {"embed_dim", "image_size", "layers", "width"} - self.vision_config.keys():
+            raise ConfigError(
+                expected="a vision_config with embed_dim, image_size, layers and width",
+                got=f"one without {', '.join(sorted(missing))}",
+                remedy="choose a Vision Transformer or ModifiedResNet of open_clip; timm towers have no such config",
+            )
         if self.num_added_tokens not in (0, 1, 2):
             raise ConfigError(
                 expected="0, 1 or 2 added tokens",

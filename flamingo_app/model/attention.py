@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
-def split_heads(x: Float[Tensor, "batch tokens heads*dim"], heads: int) -> Float[Tensor, "batch heads tokens dim"]:
+def split_heads(x: Float[Tensor, "batch tokens width"], heads: int) -> Float[Tensor, "batch heads tokens dim"]:
     """Cut the width into heads."""
     return rearrange(x, "batch tokens (heads dim) -> batch heads tokens dim", heads=heads)
 

@@ -88,7 +88,7 @@ def text_time(
 
 def media_ordinals(
     image_mask: Bool[Tensor, "batch images"], seen: Int[Tensor, " batch"] | None, latents: int
-) -> Int[Tensor, "batch images*latents"]:
+) -> Int[Tensor, "batch images*{latents}"]:
     """For each latent the ordinal of its picture, counted from 1 over the whole text; 0 for pictures that pad a row."""
     ordinals = text_time(image_mask, seen) * image_mask
     return ordinals.repeat_interleave(latents, dim=1)

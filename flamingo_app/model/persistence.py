@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from itertools import filterfalse
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -33,13 +33,18 @@ from flamingo_app.model.trainable import freeze_backbones, is_trainable
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 
 
+Model = TypeVar("Model", bound="TrainablePartMixin")
+
+
 class TrainablePartMixin(PreTrainedModel):
     """Checkpoints that hold what trains, and the names and hashes of the backbones that it belongs to."""
 
     config: FlamingoConfig
 
     @classmethod
-    def from_backbones(cls, vision: str = "ViT-B-32-quickgelu/openai", text: str = "gpt2", **config: Any) -> Self:
+    def from_backbones(
+        cls: type[Model], vision: str = "ViT-B-32-quickgelu/openai", text: str = "gpt2", **config: Any
+    ) -> Model:
         """A new model over two frozen backbones, its gates closed; in fp32.
 
         Args:
