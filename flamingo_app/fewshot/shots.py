@@ -1,0 +1,65 @@
+"""Shots: pictures with the texts that the model is to imitate."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from flamingo_app.errors import FlamingoError, ShotsError
+from flamingo_app.images import Source, open_picture
+from flamingo_app.prompt import refuse_special_tokens
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture and the text that goes with it."""
+
+    image: Source
+    text: str
+
+
+def read_shots(path: str | Path) -> list[Shot]:
+    """Read a file of lines `{"image": path, "text": words}`, the paths relative to the file.
+
+    Raises:
+        ShotsError: the file or a line of it cannot be read, or the picture that a line names; it says which line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ShotsError(
+            expected="a shots file", got=f"{str(path)!r}: {what}", remedy="check the path after --shots"
+        ) from None
+    shots: list[Shot] = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                shots.append(_read_shot(line, path.parent))
+            except FlamingoError as error:
+                where = f"{error.got} in line {number} of {str(path)!r}"
+                raise ShotsError(expected=error.expected, got=where, remedy=error.remedy) from None
+    if not shots:
+        raise ShotsError(
+            expected="at least one shot", got=f"{str(path)!r}, which has none", remedy="write one JSON object a line"
+        )
+    return shots
+
+
+def _read_shot(line: str, folder: Path) -> Shot:
+    try:
+        shot: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        shot = None
+    fields = cast("dict[str, Any]", shot) if isinstance(shot, dict) else {}
+    image, text = fields.get("image"), fields.get("text")
+    if not (isinstance(image, str) and isinstance(text, str) and image and text.strip()):
+        raise ShotsError(
+            expected='{"image": "path", "text": "words"}', got=repr(line[:60]), remedy="correct the line or take it out"
+        )
+    refuse_special_tokens(text)
+    open_picture(folder / image)  # now rather than after minutes of work
+    return Shot(folder / image, text)

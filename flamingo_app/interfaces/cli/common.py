@@ -1,0 +1,37 @@
+"""What the commands share: words, a model, and complaints."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from flamingo_app.errors import FlamingoError, PromptError
+from flamingo_app.prompt import refuse_special_tokens
+
+if TYPE_CHECKING:
+    from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+    from flamingo_app.processing import FlamingoProcessor
+
+
+def complain(error: FlamingoError | str) -> None:
+    """Say what went wrong: one line on standard error."""
+    print(f"flamingo: {error}", file=sys.stderr)
+
+
+def check_words(flag: str, text: str) -> None:
+    """Raise `PromptError` where a flag was given no words, or the spelling of a special token."""
+    if not text.strip():
+        raise PromptError(expected=f"words after {flag}", got=repr(text), remedy="write some")
+    refuse_special_tokens(text)
+
+
+def load_model(name: str) -> tuple[FlamingoForConditionalGeneration, FlamingoProcessor]:
+    """The model on the accelerator where there is one, without the library's progress bars and advice."""
+    import torch
+    from transformers.utils import logging
+
+    from flamingo_app.model.checkpoint import load
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return load(name, device="cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,87 @@
+"""What can be typed after `flamingo`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+EXIT_STATUS = "exit status: 0 all fine, 1 some pictures failed, 2 bad usage or nothing could be done"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(epilog=EXIT_STATUS, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"flamingo: expected a command as in {self.prog} --help; got one with {message}; correct it\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; `command` in its result says which."""
+    parser = Parser(prog="flamingo", description="Caption pictures and ask about them, after a few examples or none.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    _add_caption(commands)
+    _add_ask(commands)
+    _add_info(commands)
+    _add_serve(commands)
+    return parser
+
+
+def _add_caption(commands: Any) -> None:
+    command = commands.add_parser("caption", help="a caption for each picture", description="Caption each picture.")
+    _add_pictures(command)
+    command.add_argument("--shots", metavar="FILE", help='examples, one {"image": "path", "text": "caption"} a line')
+    command.add_argument("--prompt", metavar="TEXT", help="words that the caption goes on from")
+    command.add_argument("--out", metavar="FILE", help="write there, all or nothing, instead of standard output")
+    command.add_argument("--format", choices=["jsonl", "coco", "csv"], default="jsonl", help="(default: %(default)s)")
+    command.add_argument("--batch-size", metavar="N", type=_count, default=8, help="pictures at once (default: 8)")
+    command.add_argument(
+        "--select", choices=["random", "similar"], default="random", help="how shots are chosen (default: %(default)s)"
+    )
+    command.add_argument(
+        "--num-shots",
+        metavar="N",
+        type=_count,
+        help="shots to show (default: as many as the model can read)",
+    )
+    command.add_argument(
+        "--json",
+        action="store_true",
+        help="print a summary, with --out to standard output, else to standard error",
+    )
+
+
+def _add_ask(commands: Any) -> None:
+    command = commands.add_parser("ask", help="one answer about pictures", description="Ask about one picture or more.")
+    _add_pictures(command)
+    command.add_argument("--question", metavar="TEXT", required=True, help="what you want to know")
+
+
+def _add_info(commands: Any) -> None:
+    command = commands.add_parser("info", help="what a model is and knows", description="What a model is and knows.")
+    command.add_argument("model", metavar="MODEL", nargs="?", default="starter", help="as --model elsewhere")
+    command.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _add_serve(commands: Any) -> None:
+    command = commands.add_parser("serve", help="the chat page", description="Serve the chat page until interrupted.")
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    command.add_argument("--port", metavar="N", type=int, default=7860, help="(default: %(default)s)")
+    _add_model(command)
+
+
+def _add_pictures(command: argparse.ArgumentParser) -> None:
+    command.add_argument("paths", metavar="PATHS", nargs="+", help="pictures, folders of pictures, globs")
+    _add_model(command)
+
+
+def _add_model(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", default="starter", help="starter, a preset, or a folder (default: %(default)s)")
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} where a number above 0 belongs")
+    return int(text)
