@@ -15,7 +15,7 @@ from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 from tests import tiny
 
 SPECIAL = [END_OF_CHUNK_TOKEN, IMAGE_TOKEN, "<pad>", "<unk>"]
-WORDS = "red green blue dog cat bird one two three left right above below a the and is of user assistant : ?".split()
+WORDS = ["red", "green", "dog", "cat", "bird", "one", "two", "left", "right", "a", "the", "and", "is", "user", ":", "?"]
 
 
 def save(folder: Path) -> Path:
