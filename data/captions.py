@@ -151,7 +151,9 @@ ASK: dict[str, Callable[[Scene, Random, Sequence[Object]], Question | None]] = {
 }
 
 
-def question(scene: Scene, random: Random, vocabulary: Sequence[Object], topics: Iterable[str] = tuple(ASK)) -> Question:
+def question(
+    scene: Scene, random: Random, vocabulary: Sequence[Object], topics: Iterable[str] = tuple(ASK)
+) -> Question:
     """A question that the scene can be asked, drawn evenly from the topics, with its true answer.
 
     Args:

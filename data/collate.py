@@ -24,7 +24,12 @@ def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> 
     padding = (tokenizer.pad_token_id, 0.0, 0, 0)
     columns = [[[token[i] for token in row] + [padding[i]] * (longest - len(row)) for row in rows] for i in range(4)]
     input_ids, weights, text_time, attention_mask = (torch.tensor(column) for column in columns)
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "weights": weights.float(), "text_time": text_time}
+    return {
+        "input_ids": input_ids,
+        "attention_mask": attention_mask,
+        "weights": weights.float(),
+        "text_time": text_time,
+    }
 
 
 def _tokens(episode: Episode, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, float, int, int]]:

@@ -82,11 +82,24 @@ def random_dialogue(kinds: Sequence[Kind], shares: Sequence[int], things: Sequen
 
 
 # How the shots of one episode speak: words before the name, and after it.
-FORMATS = (("", ""), ("", "."), ("a", "."), ("this is a", "."), ("this is", "."), ("a picture of a", "."), ("it is called", "."))
+FORMATS = (
+    ("", ""),
+    ("", "."),
+    ("a", "."),
+    ("this is a", "."),
+    ("this is", "."),
+    ("a picture of a", "."),
+    ("it is called", "."),
+)
 
 
 def binding(
-    classes: Sequence[int], names: Sequence[str], scenes: Sequence[Scene], *, form: tuple[str, str], every_token: bool = False
+    classes: Sequence[int],
+    names: Sequence[str],
+    scenes: Sequence[Scene],
+    *,
+    form: tuple[str, str],
+    every_token: bool = False,
 ) -> Episode:
     """Shots that bind names to pictures; a name is to be said from its second time on, when the shots tell it.
 
@@ -114,16 +127,31 @@ def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequen
     known: set[int] = set()
     for of in classes:
         if of in known:
-            words = captions.as_typed(random.choice(captions.WHAT[:1] + ("what is this called?", "which one is this?")), random)
+            words = captions.as_typed(
+                random.choice(captions.WHAT[:1] + ("what is this called?", "which one is this?")), random
+            )
             turns.append(((Mark.IMAGE, words), f"a {names[of]}."))
         else:
-            turns.append(((Mark.IMAGE, random.choice(("this is a {}.", "look, a {}.", "this is called {}.")).format(names[of])), "i see."))
+            turns.append(
+                (
+                    (
+                        Mark.IMAGE,
+                        random.choice(("this is a {}.", "look, a {}.", "this is called {}.")).format(names[of]),
+                    ),
+                    "i see.",
+                )
+            )
         known.add(of)
     return dialogue(turns, scenes)
 
 
 def random_binding(
-    things: Sequence[Object], random: Random, *, most_pictures: int = 12, made_up: float = 0.8, chat: float = 0.25,
+    things: Sequence[Object],
+    random: Random,
+    *,
+    most_pictures: int = 12,
+    made_up: float = 0.8,
+    chat: float = 0.25,
     forms: Sequence[tuple[str, str]] = FORMATS,
 ) -> Episode:
     """An episode of 2 to 6 ways; every picture's class is drawn by itself, so that exclusion tells nothing.
@@ -135,7 +163,11 @@ def random_binding(
     """
     ways = random.choices((2, 3, 4, 5, 6), (3, 3, 2, 2, 1))[0]
     chosen = random.sample(list(things), ways)
-    names = made_up_names(ways, random) if random.random() < made_up else [thing.name for thing in random.sample(list(things), ways)]
+    names = (
+        made_up_names(ways, random)
+        if random.random() < made_up
+        else [thing.name for thing in random.sample(list(things), ways)]
+    )
     total = random.randint(min(2 * ways + 2, most_pictures), most_pictures)
     opening = random.sample(range(ways), ways) if random.random() < 0.5 else []
     classes = (opening + random.choices(range(ways), k=total))[:total]

@@ -7,7 +7,30 @@ from random import Random
 from data.picture_book.world import OBJECTS
 
 WORDS = {word for thing in OBJECTS for name in (thing.name, thing.plural) for word in name.split()}
-ONSETS = ("b", "bl", "d", "dr", "f", "fl", "g", "gr", "k", "kl", "l", "m", "n", "p", "pr", "r", "s", "sk", "t", "v", "w", "z")
+ONSETS = (
+    "b",
+    "bl",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gr",
+    "k",
+    "kl",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pr",
+    "r",
+    "s",
+    "sk",
+    "t",
+    "v",
+    "w",
+    "z",
+)
 VOWELS = ("a", "e", "i", "o", "u")
 CODAS = ("", "", "x", "g", "p", "ck", "m", "n", "ft", "zz", "ln", "rk")
 

@@ -115,12 +115,16 @@ def train(
             group["lr"] = rate(step, plan) * group["factor"]
         value, figures = loss(batch)
         if not value.isfinite():
-            raise FloatingPointError(f"the loss of step {step} is {value.item()}; the last good checkpoint is in {folder}")
+            raise FloatingPointError(
+                f"the loss of step {step} is {value.item()}; the last good checkpoint is in {folder}"
+            )
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
         optimizer.step()
-        bar.set_postfix({"loss": f"{value.item():.3f}"} | {name: f"{figure:.3f}" for name, figure in figures.items()}, refresh=False)
+        bar.set_postfix(
+            {"loss": f"{value.item():.3f}"} | {name: f"{figure:.3f}" for name, figure in figures.items()}, refresh=False
+        )
         for every, describe in watch:
             if (step + 1) % every == 0:
                 tqdm.write(f"{folder.name} step {step + 1}: {describe()}")
@@ -130,9 +134,13 @@ def train(
 
 
 def _snapshot(module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> Checkpoint:
-    frozen = {name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    frozen = {
+        name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad
+    }
     state = {name: tensor.clone() for name, tensor in module.state_dict().items() if name not in frozen}
-    return Checkpoint(step=step, model=state, optimizer=checkpoint.optimizer_tensors(optimizer), notes={"plan": asdict(plan)})
+    return Checkpoint(
+        step=step, model=state, optimizer=checkpoint.optimizer_tensors(optimizer), notes={"plan": asdict(plan)}
+    )
 
 
 def _resume(module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, folder: Path) -> int:

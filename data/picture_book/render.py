@@ -31,7 +31,9 @@ class Renderer:
     def __init__(self, size: int = 96, device: torch.device | str = "cpu") -> None:
         self.size, self.device = size, torch.device(device)
         atlas = pil_to_tensor(Image.open(ATLAS_FILE).convert("RGBA")).float() / 255
-        glyphs = rearrange(atlas, "c (row h) (column w) -> (row column) c h w", h=CELL, column=ATLAS_COLUMNS)[: len(OBJECTS)]
+        glyphs = rearrange(atlas, "c (row h) (column w) -> (row column) c h w", h=CELL, column=ATLAS_COLUMNS)[
+            : len(OBJECTS)
+        ]
         glyphs = torch.cat([glyphs[:, :3] * glyphs[:, 3:], glyphs[:, 3:]], 1).to(self.device)  # premultiplied alpha
         self.mipmaps = [glyphs if level == 0 else F.avg_pool2d(glyphs, 2**level) for level in range(MIPMAPS)]
         self.textures = _pink_noise(self.device)
@@ -67,7 +69,12 @@ class Renderer:
         grid = torch.stack([(u * cos + v * sin) * mirror[:, None, None], v * cos - u * sin], -1)
         glyphs = self.mipmaps[level][[o.thing.index for o in placed]]
         drawn = F.grid_sample(glyphs, grid, align_corners=False)
-        where = (torch.tensor(rows, device=self.device)[:, None, None], slice(None), lines[:, :, None], columns[:, None, :])
+        where = (
+            torch.tensor(rows, device=self.device)[:, None, None],
+            slice(None),
+            lines[:, :, None],
+            columns[:, None, :],
+        )
         colour, alpha = drawn[:, :3], drawn[:, 3:]
         under = rearrange(pictures[where], "n h w c -> n c h w")
         pictures[where] = rearrange(colour + under * (1 - alpha), "n c h w -> n h w c")

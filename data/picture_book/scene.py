@@ -13,7 +13,8 @@ from data.picture_book.world import COLOURS, Object
 Kind = Literal["one", "group", "pair", "mixed", "empty", "photo"]
 Style = Literal["plain", "gradient", "grain", "photo"]
 GAP = 1.04  # two objects keep this multiple of their mean size apart, on at least one axis
-GROUP_SIZES = (0.17, 0.38)  # the same whatever the count, so that size never gives the count away
+GROUP_SIZES = (0.17, 0.34)  # the same whatever the count, so that size never gives the count away
+MIXED_SIZES = (0.15, 0.25)  # five must fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +61,12 @@ def random_scene(kind: Kind, things: Sequence[Object], random: Random, *, colour
         colour: the background's, or any.
     """
     colour = colour or random.choice([*COLOURS, "white", "white"])
-    shape = random.choices([(1.0, 1.0), (1.0, random.uniform(0.5, 0.95)), (random.uniform(0.5, 0.95), 1.0)], (6, 2, 2))[0]
-    # Many objects need room; a narrow page could not hold them without touching.
-    while True:
-        chosen, sizes = _cast(kind, things, random)
-        objects = _place(chosen, sizes, shape, random, relation=kind == "pair")
-        if objects is not None:
-            break
-        shape = (1.0, 1.0)
+    shape = random.choices([(1.0, 1.0), (1.0, random.uniform(0.5, 0.95)), (random.uniform(0.5, 0.95), 1.0)], (6, 2, 2))[
+        0
+    ]
+    chosen, sizes = _cast(kind, things, random)
+    while (objects := _place(chosen, sizes, shape, random, relation=kind == "pair")) is None:
+        shape = (1.0, 1.0)  # the page grows, never do the objects shrink: their size would tell their number
     return Scene(
         objects=objects,
         colour=colour,
@@ -85,15 +84,16 @@ def _cast(kind: Kind, things: Sequence[Object], random: Random) -> tuple[list[Ob
     if kind == "one":
         return [random.choice(things)], [random.uniform(0.22, 0.98)]
     if kind == "group":
-        chosen = [random.choice(things)] * random.randint(1, 4)
+        chosen, (least, most) = [random.choice(things)] * random.randint(1, 4), GROUP_SIZES
     elif kind == "pair":
-        return random.sample(list(things), 2), [random.uniform(0.2, 0.5) for _ in range(2)]
+        return random.sample(list(things), 2), [random.uniform(0.2, 0.46) for _ in range(2)]
     else:
         kinds = random.sample(list(things), random.choice([2, 2, 3]))
         chosen = [*kinds, *random.choices(kinds, k=random.randint(0, 5 - len(kinds)))]
         random.shuffle(chosen)
-    base = random.uniform(*GROUP_SIZES)
-    return chosen, [min(GROUP_SIZES[1], base * random.uniform(0.85, 1.2)) for _ in chosen]
+        least, most = MIXED_SIZES
+    base = random.uniform(least, most)
+    return chosen, [min(most, base * random.uniform(0.85, 1.2)) for _ in chosen]
 
 
 def _place(

@@ -11,7 +11,9 @@ from training.checkpoint import Checkpoint
 
 def saved(folder: Path, step: int) -> Path:
     model = {"w": torch.full((3,), float(step))}
-    return checkpoint.save(folder, Checkpoint(step=step, model=model, optimizer={"0.step": torch.tensor(1.0)}, notes={}))
+    return checkpoint.save(
+        folder, Checkpoint(step=step, model=model, optimizer={"0.step": torch.tensor(1.0)}, notes={})
+    )
 
 
 def test_the_newest_is_found_and_older_ones_are_pruned(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     alone, helped = network(), network()
     fit(alone, tmp_path / "alone", Draw())
     fit(helped, tmp_path / "helped", Draw(), replace(PLAN, workers=1))
-    assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), helped.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(alone.state_dict().values(), helped.state_dict().values(), strict=True)
+    )
 
 
 def test_what_is_frozen_stays(tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ SEED = 0
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.starter", description="Train the starter, stage by stage.")
+    parser = argparse.ArgumentParser(
+        prog="python -m training.starter", description="Train the starter, stage by stage."
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/starter"), help="where stages keep their work")
     folder: Path = parser.parse_args(argv).output
     folder.mkdir(parents=True, exist_ok=True)

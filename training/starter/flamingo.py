@@ -23,11 +23,11 @@ from flamingo_app.prompt import Mark
 from training.loop import Batch, Plan, train
 from training.starter.vision import SIZE, normalise
 
-BATCH = 32
+BATCH, GROUP = 32, 8
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (28, 28, 26, 13, 4, 1)
-SINGLES = 0.3  # share of the steps that show single objects alone: names first, everything else grows from them
-PLAN = Plan(steps=3000, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+SINGLES = 0.15  # share of the steps that show single objects alone: names first, everything else grows from them
+PLAN = Plan(steps=3200, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
@@ -57,45 +57,46 @@ class Draw:
     def episode(self, progress: float, random: Random) -> Episode:
         if progress < SINGLES:
             return single_episode(self.things, random)
-        task = random.choices(("captioned", "dialogue", "binding"), (35, 45, 20))[0]
+        task = random.choices(("captioned", "dialogue", "binding"), (38, 46, 16))[0]
         if task == "binding":
-            return random_binding(self.things, random, most_pictures=8)
+            return random_binding(self.things, random, most_pictures=8, made_up=0.5)
         make = random_captioned if task == "captioned" else random_dialogue
         return make(KINDS, SHARES, self.things, random)
 
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
+        """Groups of episodes of like length, so that little is spent on padding."""
         random = Random(self.plan.seed + step)
         episodes = [self.episode(step / self.plan.steps, random) for _ in range(BATCH)]
+        episodes.sort(key=lambda episode: (len(episode.scenes), len(episode.pieces)))
+        groups = [episodes[start : start + GROUP] for start in range(0, BATCH, GROUP)]
+        return {"groups": [self._tensors(group) for group in groups]}
+
+    def _tensors(self, episodes: Sequence[Episode]) -> Batch:
         batch = collate(episodes, self.tokenizer)
-        scenes = [scene for episode in episodes for scene in episode.scenes]
-        patches = self.vision(normalise(self.renderer(scenes))[None, :, None])[0]
-        most = max(len(episode.scenes) for episode in episodes)
-        batch["patches"] = patches.new_zeros(BATCH, most, *patches.shape[1:])
-        batch["image_mask"] = torch.zeros(BATCH, most, dtype=torch.bool)
-        taken = 0
-        for row, episode in enumerate(episodes):
-            count = len(episode.scenes)
-            batch["patches"][row, :count] = patches[taken : taken + count]
-            batch["image_mask"][row, :count] = True
-            taken += count
+        counts = [len(episode.scenes) for episode in episodes]
+        batch["image_mask"] = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+        if max(counts):
+            scenes = [scene for episode in episodes for scene in episode.scenes]
+            patches = self.vision(normalise(self.renderer(scenes))[None, :, None])[0]
+            batch["patches"] = patches.new_zeros(*batch["image_mask"].shape, *patches.shape[1:])
+            batch["patches"][batch["image_mask"]] = patches
         return batch
 
 
 def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted next-token loss, the share of fully weighted tokens that are right, and how far the gates are open."""
-    logits = model(
-        input_ids=batch["input_ids"],
-        attention_mask=batch["attention_mask"],
-        patches=batch["patches"],
-        image_mask=batch["image_mask"],
-    ).logits[:, :-1]
-    targets, weights = batch["input_ids"][:, 1:], batch["weights"][:, 1:]
-    losses = F.cross_entropy(rearrange(logits, "b t v -> (b t) v"), targets.flatten(), reduction="none").view_as(weights)
-    asked = weights == 1
-    right = (logits.argmax(-1) == targets)[asked].float().mean().item()
-    gates = [p.detach().tanh().abs().mean() for name, p in model.named_parameters() if name.endswith("gate")]
-    return (losses * weights).sum() / weights.sum(), {"right": right, "gates": torch.stack(gates).mean().item()}
+    loss, total, right, asked = torch.zeros(()), 0.0, 0, 0
+    for group in batch["groups"]:
+        pictures = {"patches": group["patches"], "image_mask": group["image_mask"]} if "patches" in group else {}
+        logits = model(input_ids=group["input_ids"], attention_mask=group["attention_mask"], **pictures).logits[:, :-1]
+        targets, weights = group["input_ids"][:, 1:], group["weights"][:, 1:]
+        losses = F.cross_entropy(rearrange(logits, "b t v -> (b t) v"), targets.flatten(), reduction="none")
+        loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
+        full = weights == 1
+        right, asked = right + int((logits.argmax(-1) == targets)[full].sum()), asked + int(full.sum())
+    gates = [p.detach().tanh().abs() for name, p in model.named_parameters() if name.endswith("gate")]
+    return loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
 
 
 def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> None:

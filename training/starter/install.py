@@ -46,7 +46,9 @@ def install(folder: Path) -> None:
 def write_world() -> None:
     """`world.json`: every object with its glyph, its name, and whether any training stage saw it."""
     known = [{"emoji": thing.emoji, "name": thing.name, "stage": thing.stage} for thing in OBJECTS]
-    (STARTER / "world.json").write_text(json.dumps({"objects": known}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    (STARTER / "world.json").write_text(
+        json.dumps({"objects": known}, ensure_ascii=False, indent=0) + "\n", encoding="utf-8"
+    )
 
 
 def write_examples() -> None:
@@ -59,7 +61,9 @@ def write_examples() -> None:
 
 
 def _halve(file: Path) -> None:
-    tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(file).items()}
+    tensors = {
+        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(file).items()
+    }
     finite = all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
     if not finite:
         raise OverflowError(f"a weight in {file} is too large for half precision")

@@ -78,7 +78,9 @@ class Draw:
         ]
         batch = collate(episodes, self.tokenizer)
         weighted = batch["weights"]
-        batch["weights"] = torch.where(weighted > 0, weighted, 0.1 * batch["attention_mask"])  # a language model reads all
+        batch["weights"] = torch.where(
+            weighted > 0, weighted, 0.1 * batch["attention_mask"]
+        )  # a language model reads all
         return batch | {"soft": soft_words(episodes, batch, random.getrandbits(32))}
 
 
@@ -113,7 +115,13 @@ def predict(model: GPT2LMHeadModel, batch: Batch) -> tuple[Tensor, dict[str, flo
 
 @torch.no_grad()
 def text_binding(
-    model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, *, ways: int, shots: int, made_up: bool, count: int = 200
+    model: GPT2LMHeadModel,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    ways: int,
+    shots: int,
+    made_up: bool,
+    count: int = 200,
 ) -> float:
     """Share of episodes whose whole name is said right for one soft query, after `shots` a class."""
     random, right = Random(7), 0
@@ -121,7 +129,9 @@ def text_binding(
         episodes: list[Episode] = []
         for _ in range(min(50, count - start)):
             things = random.sample(list(objects("trained")), ways)
-            classes = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots) + [random.randrange(ways)]
+            classes = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots) + [
+                random.randrange(ways)
+            ]
             scenes = [random_scene("one", [things[of]], random) for of in classes]
             names = made_up_names(ways, random) if made_up else [thing.name for thing in random.sample(things, ways)]
             episodes.append(binding(classes, names, scenes, form=random.choice(FORMATS)))
@@ -140,9 +150,18 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> 
 
     def gate() -> str:
         points = ((2, 1, False), (5, 1, False), (2, 1, True), (5, 1, True), (5, 4, True))
-        scores = [text_binding(model, tokenizer, ways=ways, shots=shots, made_up=made_up) for ways, shots, made_up in points]
+        scores = [
+            text_binding(model, tokenizer, ways=ways, shots=shots, made_up=made_up) for ways, shots, made_up in points
+        ]
         return "words 2-way {:.2f}, 5-way {:.2f}; names 2-way {:.2f}, 5-way {:.2f}, with 4 shots {:.2f}".format(*scores)
 
-    train(model, Draw(tokenizer, plan), lambda batch: predict(model, batch), plan, folder / "language", watch=[(100, gate)])
+    train(
+        model,
+        Draw(tokenizer, plan),
+        lambda batch: predict(model, batch),
+        plan,
+        folder / "language",
+        watch=[(100, gate)],
+    )
     model.save_pretrained(folder / "text")
     tokenizer.save_pretrained(folder / "text")

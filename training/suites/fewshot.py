@@ -53,7 +53,9 @@ def _episode(ways: int, shots: int, random: Random) -> tuple[Prompt, Prompt, lis
     return caption_prompt(labels), caption_prompt(random.sample(labels, len(labels))), drawn(scenes), names[query]
 
 
-def _exact(reader: Reader, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], answers: Sequence[str]) -> Score:
+def _exact(
+    reader: Reader, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], answers: Sequence[str]
+) -> Score:
     said = reader.answer(prompts, images, tokens=15)
     return Score.of(_first_line(text) == answer for text, answer in zip(said, answers, strict=True))
 

@@ -32,7 +32,9 @@ class Reader:
     processor: FlamingoProcessor
     batch_size: int = 50
 
-    def answer(self, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], *, tokens: int = 40) -> list[str]:
+    def answer(
+        self, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], *, tokens: int = 40
+    ) -> list[str]:
         """What the model goes on to say, up to its end of chunk, for each prompt with its pictures."""
         answers: list[str] = []
         for rows in tqdm(list(_chunks(range(len(prompts)), self.batch_size)), leave=False, desc="answering"):

@@ -10,7 +10,12 @@ from data.picture_book import Kind, Scene, objects, random_scene
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
-TOPICS: tuple[tuple[str, Kind], ...] = (("count", "group"), ("colour", "one"), ("position", "pair"), ("exists", "mixed"))
+TOPICS: tuple[tuple[str, Kind], ...] = (
+    ("count", "group"),
+    ("colour", "one"),
+    ("position", "pair"),
+    ("exists", "mixed"),
+)
 
 
 def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
@@ -26,7 +31,9 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
             results[topic + control] = Score.of(right).as_json()
             if topic == "count" and not control:
                 results["count_by_number"] = {
-                    number: Score.of(r for r, wanted in zip(right, answers, strict=True) if wanted == f"{number}.").as_json()
+                    number: Score.of(
+                        r for r, wanted in zip(right, answers, strict=True) if wanted == f"{number}."
+                    ).as_json()
                     for number in captions.NUMBERS[1:5]
                 }
     return results
