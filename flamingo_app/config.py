@@ -101,7 +101,8 @@ class FlamingoConfig(PreTrainedConfig):
         gated: see `GatedConfig`.
         attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones.
         image_token_id: the token where a picture stands.
-        end_of_chunk_token_id: the token that ends a chunk; generation stops at it.
+        end_of_chunk_token_id: the token that ends a chunk.
+        eos_token_id: where generation stops: always the end of a chunk.
         pad_token_id: the token that fills short rows; None is the end of a chunk.
         num_added_tokens: how many token ids, the last of them the greater of the two above, have trainable rows of
             ours instead of rows of the language model's.
@@ -122,6 +123,7 @@ class FlamingoConfig(PreTrainedConfig):
     attend: Attend = "latest"
     image_token_id: int = 50257
     end_of_chunk_token_id: int = 50258
+    eos_token_id: int | None = None
     pad_token_id: int | None = None
     num_added_tokens: int = 2
     initializer_range: float = 0.02
@@ -134,7 +136,6 @@ class FlamingoConfig(PreTrainedConfig):
         self.eos_token_id = self.end_of_chunk_token_id
         self.pad_token_id = self.end_of_chunk_token_id if self.pad_token_id is None else self.pad_token_id
         self.tie_word_embeddings = False  # ties are the language model's own business
-        kwargs.pop("eos_token_id", None)
         super().__post_init__(**kwargs)
         self._validate()
 

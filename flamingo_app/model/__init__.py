@@ -1,4 +1,25 @@
 """The model, in the order in which a picture meets the text.
 
-vision_encoder -> perceiver_resampler -> gated_cross_attention -> language_model; cache keeps, generation speaks.
+    vision_encoder            a frozen open_clip tower: pixels to patches
+    perceiver_resampler       any number of patches to a few media latents
+    gated_cross_attention     tokens look at media latents, through gates that start closed
+    language_model            the seams in a frozen Hugging Face language model
+    flamingo                  all of it; trainable says which of its parts learn, cache what is kept between calls
+
+    generation                speaking; streams that stop
+    backbones                 names of frozen weights, and the weights
+    persistence               checkpoints of what trains
+    checkpoint                from a name to a model that is ready
+
+Importing it makes the model known to Hugging Face's Auto classes and pipelines.
 """
+
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+from flamingo_app.config import FlamingoConfig
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoProcessor
+
+AutoConfig.register(FlamingoConfig.model_type, FlamingoConfig)
+AutoModelForImageTextToText.register(FlamingoConfig, FlamingoForConditionalGeneration)
+AutoProcessor.register(FlamingoConfig, FlamingoProcessor)

@@ -60,7 +60,7 @@ def load(
 
 def make_processor(vision: str, text: str) -> FlamingoProcessor:
     """The processor of two backbones: pictures as the tower wants them, words as the language model spells them."""
-    tokenizer = AutoTokenizer.from_pretrained(text_source(text), padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(text_source(text))
     add_special_tokens(tokenizer)
     return FlamingoProcessor(image_processor=FlamingoImageProcessor(**preprocessing(vision)), tokenizer=tokenizer)
 

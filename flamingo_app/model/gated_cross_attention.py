@@ -24,7 +24,7 @@ class MediaContext:
         cached: for each gated block the keys and values of earlier pictures; empty without a cache.
     """
 
-    media: Float[Tensor, "batch latents dim"] | None
+    media: Float[Tensor, "batch new_latents dim"] | None
     visible: Bool[Tensor, "batch tokens latents"] | None
     cached: tuple[MediaLayer, ...] = ()
 

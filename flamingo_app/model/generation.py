@@ -85,6 +85,7 @@ class MediaGenerationMixin(GenerationMixin):
         """Pictures go in with the prompt; later steps have them in the cache."""
         # The library looks for a parameter called `kwargs` to learn that `forward`'s keywords are taken.
         pictures = {name: kwargs.pop(name, None) for name in PICTURES}
+        kwargs.pop("tokenizer", None)  # that of stop strings, which it hands on to every model
         prepared = super().prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
@@ -96,7 +97,8 @@ class MediaGenerationMixin(GenerationMixin):
         """Repeat a given cache for beams, which the library forgets; the caller's own stays as it is."""
         cache: Cache | None = kwargs.get("past_key_values")
         if expand_size > 1 and cache is not None and cache.get_seq_length():
-            kwargs["past_key_values"] = repeated = copy.deepcopy(cache)
+            kwargs["past_key_values"] = repeated = copy.copy(cache)
+            repeated.layers = [copy.copy(layer) for layer in cache.layers]
             repeated.batch_repeat_interleave(expand_size)
         return super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
 

@@ -30,8 +30,8 @@ from flamingo_app.model.backbones import (
 )
 from flamingo_app.model.language_model import AddedTokens, probe
 from flamingo_app.model.trainable import freeze_backbones, is_trainable
+from flamingo_app.processing import add_special_tokens
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
-
 
 Model = TypeVar("Model", bound="TrainablePartMixin")
 
@@ -165,8 +165,6 @@ def _prefixed(tower: VisionBackbone, lm: TextBackbone) -> State:
 
 def _token_ids(source: str, vocab_size: int) -> dict[str, int]:
     """Ids of the special tokens; those that the language model's tokenizer lacks are counted on after its own."""
-    from flamingo_app.processing import add_special_tokens
-
     tokenizer: Any = AutoTokenizer.from_pretrained(source)
     num_new = add_special_tokens(tokenizer)
     image, end = tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, END_OF_CHUNK_TOKEN])
