@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flamingo_app.conversation.messages import Message
 from flamingo_app.errors import PromptError
@@ -60,7 +60,7 @@ def reply(
     window = messages[num_left_out:]
     prompt = chat_prompt([message.turn for message in window])
     pictures = [picture for message in window for picture in message.pictures]
-    inputs = processor.prompts([prompt], [pictures]).to(model.device)
+    inputs = cast(Any, processor.prompts([prompt], [pictures])).to(model.device)
     sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
     words = stream(model, processor.tokenizer, inputs, stop=stop, max_new_tokens=max_new_tokens, **sampling)
     return Reply(words=words, num_left_out=num_left_out)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import gradio as gr
 
@@ -23,13 +23,17 @@ RETRY_TEMPERATURE = 0.7
 """A first answer is the likeliest one; asking again draws another, or it would be the same."""
 
 
-class View(NamedTuple):
-    """New values for the parts of the page; what is not given stays."""
+KEEP: Any = cast(Any, gr).skip()
+"""A part of the page stays as it is."""
 
-    bubbles: Any = gr.skip()
-    notice: Any = gr.skip()
-    draft: Any = gr.skip()
-    stop: Any = gr.skip()
+
+class View(NamedTuple):
+    """New values for the parts of the page."""
+
+    bubbles: Any = KEEP
+    notice: Any = KEEP
+    draft: Any = KEEP
+    stop: Any = KEEP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Answering:
 
 def _to_the_end(views: Iterator[View]) -> Iterator[View]:
     """The views of an answer, then the end of it; every failure becomes a line on the page."""
-    notice = gr.skip()
+    notice = KEEP
     try:
         yield from views
     except FlamingoError as error:

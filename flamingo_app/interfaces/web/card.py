@@ -26,9 +26,8 @@ def header(name: str) -> str:
     return f'<header class="title">{flamingo}<h1>Flamingo</h1>{model}</header>'
 
 
-def about(model: FlamingoForConditionalGeneration) -> str:
-    """What the model is made of, what its world holds, and how well it does, as HTML."""
-    folder = Path(model.name_or_path)
+def about(model: FlamingoForConditionalGeneration, folder: Path) -> str:
+    """What the model is made of, and, where its folder says so, what its world holds and how well it does, as HTML."""
     made_of = (escape(part or "weights of its own") for part in (model.config.vision_model, model.config.text_model))
     sections = ["<p>It sees with <b>{}</b> and speaks with <b>{}</b>.</p>".format(*made_of)]
     if not any(gate.any() for name, gate in model.named_parameters() if name.endswith("gate")):
@@ -45,7 +44,8 @@ def _world(objects: list[dict[str, str]]) -> str:
     things = "".join(f"<span title='{escape(thing['name'])}'>{escape(thing['emoji'])}</span>" for thing in trained)
     return (
         f"<p>It knows picture-book scenes with these {len(trained)} things, their colours, number and places, and was "
-        f"trained from nothing on such pictures alone: a photograph means nothing to it. {REAL_WEIGHTS}</p>"
+        f"trained from nothing on such pictures alone: a photograph means nothing to it. "
+        f"Ask what there is, how many, on which colour, or what is left, right, above or below. {REAL_WEIGHTS}</p>"
         f"<p class='world'>{things}</p>"
     )
 

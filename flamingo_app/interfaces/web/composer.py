@@ -52,7 +52,7 @@ def read_draft(payload: Any) -> Draft:
         PictureError: for a file that is no safe picture.
     """
     parts: list[str | Picture] = []
-    for part in payload if isinstance(payload, list) else [None]:
+    for part in cast(list[object], payload) if isinstance(payload, list) else [None]:
         match part:
             case {"words": str(words)}:
                 parts.append(words)

@@ -35,6 +35,8 @@ def build_page(
         max_bytes: the largest picture file.
         concurrency: how many answers are given at once; further ones wait their turn.
     """
+    # A model put together from backbones has no folder: what is looked for in none is not found.
+    folder = Path(model.name_or_path or "no folder")
     answering = Answering(model=model, processor=processor)
     with gr.Blocks(
         title="Flamingo", fill_height=True, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)
@@ -57,13 +59,13 @@ def build_page(
         notice = gr.HTML(elem_id="notice")
         box = composer(max_bytes=max_bytes, placeholder=card.INVITATION)
         with gr.Row(elem_id="buttons"):
-            stop = gr.Button("Stop", elem_id="stop", variant="stop", size="sm", visible=False, scale=0, min_width=90)
-            retry = gr.Button("Retry", elem_id="retry", size="sm", scale=0, min_width=90)
-            undo = gr.Button("Undo", elem_id="undo", size="sm", scale=0, min_width=90)
-            clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=90)
-        examples(Path(model.name_or_path) / "examples")
+            stop = gr.Button("Stop", elem_id="stop", variant="stop", size="sm", visible=False, scale=0, min_width=80)
+            retry = gr.Button("Retry", elem_id="retry", size="sm", scale=0, min_width=80)
+            undo = gr.Button("Undo", elem_id="undo", size="sm", scale=0, min_width=80)
+            clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=80)
+        examples(folder / "examples")
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
-            gr.HTML(card.about(model))
+            gr.HTML(card.about(model, folder))
 
         view = [history, notice, box, stop]
 

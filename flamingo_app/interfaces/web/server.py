@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gradio as gr
+from gradio.themes import Base, Soft
 
 from flamingo_app.errors import FlamingoError
 from flamingo_app.interfaces.web.page import build_page
@@ -57,10 +57,10 @@ def serve(
         ) from None
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Flamingo pink on paper; fonts of the reader's own, so that nothing is fetched from elsewhere."""
     fonts = ["ui-rounded", "system-ui", "sans-serif"]
-    return gr.themes.Soft(
+    return Soft(
         primary_hue="pink",
         secondary_hue="rose",
         neutral_hue="stone",
