@@ -1,1 +1,1 @@
-"""Where examples come from: the picture book, spelled as captions, questions and episodes, and collated into batches."""
+"""Where examples come from: the picture book, told as captions, questions and episodes, collated into batches."""

@@ -65,18 +65,30 @@ def alternative_caption(scene: Scene, random: Random) -> str:
 
 # Questions. Each function asks one thing of a scene, or returns None where the scene cannot be asked.
 
-WHAT = ("what is this?", "what is in the picture?", "what do you see?", "what is it?", "what can you see?", "what is shown here?",
-        "what does the picture show?", "what is in this image?", "what is that?", "what's this?", "what is on the page?")  # fmt: skip
-DESCRIBE = ("describe the picture.", "describe this picture.", "describe the image.", "what does the whole picture look like?",
-            "caption this.", "describe what you see.", "write a caption.", "tell me about the picture.")  # fmt: skip
-COUNT = ("how many {} are there?", "how many {} are in the picture?", "how many {} do you see?", "how many {} can you see?",
-         "count the {}.", "how many {}?", "how many {} are in this picture?", "what is the number of {}?",
-         "how many {} are shown?")  # fmt: skip
-EXISTS = ("is there {} in the picture?", "is there {}?", "do you see {}?", "can you see {}?", "is there {} here?",
-          "does the picture show {}?")  # fmt: skip
-COLOUR = ("what color is the background?", "what colour is the background?", "which color is the background?",
-          "what is the color of the background?", "what is the background color?", "which colour does the page have?",
-          "what color is the page?")  # fmt: skip
+WHAT = (
+    "what is this?", "what is in the picture?", "what do you see?", "what is it?", "what can you see?",
+    "what is shown here?", "what does the picture show?", "what is in this image?", "what is that?", "what's this?",
+    "what is on the page?",
+)  # fmt: skip
+DESCRIBE = (
+    "describe the picture.", "describe this picture.", "describe the image.",
+    "what does the whole picture look like?", "caption this.", "describe what you see.", "write a caption.",
+    "tell me about the picture.",
+)  # fmt: skip
+COUNT = (
+    "how many {} are there?", "how many {} are in the picture?", "how many {} do you see?",
+    "how many {} can you see?", "count the {}.", "how many {}?", "how many {} are in this picture?",
+    "what is the number of {}?", "how many {} are shown?",
+)  # fmt: skip
+EXISTS = (
+    "is there {} in the picture?", "is there {}?", "do you see {}?", "can you see {}?", "is there {} here?",
+    "does the picture show {}?",
+)  # fmt: skip
+COLOUR = (
+    "what color is the background?", "what colour is the background?", "which color is the background?",
+    "what is the color of the background?", "what is the background color?", "which colour does the page have?",
+    "what color is the page?",
+)  # fmt: skip
 SIDE = {
     "left": ("what is on the left?", "what is on the left side?", "what do you see on the left?"),
     "right": ("what is on the right?", "what is on the right side?", "what do you see on the right?"),
@@ -168,7 +180,8 @@ def question(
 
 CHITCHAT: tuple[tuple[tuple[str, ...], str], ...] = (
     (("hello", "hi", "hey", "good morning", "hello there"), "hello! show me a picture, and ask me about it."),
-    (("who are you?", "what are you?", "what is your name?"), "i am flamingo, a small model that looks at picture-book scenes."),
+    (("who are you?", "what are you?", "what is your name?"),
+     "i am flamingo, a small model that looks at picture-book scenes."),
     (("what can you do?", "help", "what do you know?", "what can i ask?"),
      "show me a picture-book scene. i can name things, count them, and tell colors and places."),
     (("thank you", "thanks", "thank you very much", "great"), "you are welcome!"),

@@ -1,4 +1,4 @@
-"""Episodes to one batch of tensors: token ids padded on the right, loss weights, and which picture each token follows."""
+"""Episodes to one batch of tensors: ids padded on the right, loss weights, and which picture each token follows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> 
     """Pad episodes to the longest.
 
     Returns:
-        input_ids, attention_mask, weights (of each token in the loss), text_time (how many pictures stand at or before a
-        token), each (batch, tokens).
+        input_ids, attention_mask, weights (of each token in the loss), text_time (how many pictures stand at or
+        before a token), each (batch, tokens).
     """
     rows = [_tokens(episode, tokenizer) for episode in episodes]
     longest = max(len(row) for row in rows)

@@ -59,7 +59,7 @@ def random_captioned(kinds: Sequence[Kind], shares: Sequence[int], things: Seque
 
 
 def random_dialogue(kinds: Sequence[Kind], shares: Sequence[int], things: Sequence[Object], random: Random) -> Episode:
-    """A chat of one to four questions; pictures come before or after the words, and later ones are asked about in turn."""
+    """A chat of one to four questions; pictures come before or after the words, each is asked about in its turn."""
     turns: list[tuple[tuple[Piece, ...], str]] = []
     scenes: list[Scene] = []
     for number in range(random.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]):
@@ -128,7 +128,7 @@ def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequen
     for of in classes:
         if of in known:
             words = captions.as_typed(
-                random.choice(captions.WHAT[:1] + ("what is this called?", "which one is this?")), random
+                random.choice((captions.WHAT[0], "what is this called?", "which one is this?")), random
             )
             turns.append(((Mark.IMAGE, words), f"a {names[of]}."))
         else:

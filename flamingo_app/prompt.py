@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from flamingo_app.errors import PromptError
 
@@ -47,7 +47,7 @@ class Tokenizer(Protocol):
     """What spelling needs of a Hugging Face tokenizer."""
 
     def encode(self, text: str, *, add_special_tokens: bool, split_special_tokens: bool) -> list[int]: ...
-    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+    def convert_tokens_to_ids(self, tokens: str) -> Any: ...  # an int; for a list, a list
 
 
 def caption_prompt(shots: Iterable[str] = (), *, lead_in: str = "") -> Prompt:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from data.picture_book.scene import Scene
+from data.picture_book.scene import Placed, Scene
 from data.picture_book.world import ATLAS_COLUMNS, ATLAS_FILE, CELL, OBJECTS
 
 TEXTURE = 512  # pixels a side of the noise that grain and photo-like pages are cut from
@@ -52,7 +52,7 @@ class Renderer:
                 self._lay_over(pictures, [rows[i] for i in here], [placed[i] for i in here], level)
         return pictures.clamp_(0, 1)
 
-    def _lay_over(self, pictures: Tensor, rows: list[int], placed: list, level: int) -> None:
+    def _lay_over(self, pictures: Tensor, rows: list[int], placed: list[Placed], level: int) -> None:
         """Composite one object on each of some pictures, within a square window around it."""
         window = min(self.size, math.ceil(max(o.size for o in placed) * self.size * 1.42) + 2)
         numbers = torch.tensor(
@@ -104,7 +104,7 @@ class Renderer:
         return piece if zoom == 1 else F.interpolate(piece[None], size=(self.size,) * 2, mode="bilinear")[0]
 
     def _photo(self, seed: int) -> Float[Tensor, "3 height width"]:
-        """Something with a photograph's statistics (falling spectrum, soft regions, edges) that is no page of the book."""
+        """What has a photograph's statistics (falling spectrum, soft regions, edges) and is no page of the book."""
         tint = torch.rand(3, 3, generator=torch.Generator().manual_seed(seed)).to(self.device)
         tint = 0.4 * tint + 0.6 * tint.mean(0)  # photographs are greyer than chance
         near, far = self._cut(seed, zoom=2), self._cut(seed // 7)

@@ -12,6 +12,7 @@ from data.picture_book.world import COLOURS, Object
 
 Kind = Literal["one", "group", "pair", "mixed", "empty", "photo"]
 Style = Literal["plain", "gradient", "grain", "photo"]
+PAPERS: tuple[Style, ...] = ("plain", "gradient", "grain")
 GAP = 1.04  # two objects keep this multiple of their mean size apart, on at least one axis
 GROUP_SIZES = (0.17, 0.34)  # the same whatever the count, so that size never gives the count away
 MIXED_SIZES = (0.15, 0.25)  # five must fit
@@ -19,7 +20,7 @@ MIXED_SIZES = (0.15, 0.25)  # five must fit
 
 @dataclass(frozen=True, kw_only=True)
 class Placed:
-    """An object on the page: centre (0 to 1 from the left and from the top), size (of the page's side), angle in degrees."""
+    """An object on the page: centre (0 to 1, from the top left), size (of the page's side), angle in degrees."""
 
     thing: Object
     x: float
@@ -71,7 +72,7 @@ def random_scene(kind: Kind, things: Sequence[Object], random: Random, *, colour
         objects=objects,
         colour=colour,
         shades=(random.choice(COLOURS[colour]), random.choice(COLOURS[colour])),
-        style="photo" if kind == "photo" else random.choices(["plain", "gradient", "grain"], (6, 2, 2))[0],
+        style="photo" if kind == "photo" else random.choices(PAPERS, (6, 2, 2))[0],
         shape=shape,
         seed=random.getrandbits(32),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 HERE = Path(__file__).parent
 ATLAS_FILE = HERE / "glyphs.png"
@@ -28,7 +28,7 @@ class Object:
 
 def _read_objects() -> tuple[Object, ...]:
     with (HERE / "objects.tsv").open(encoding="utf-8", newline="") as file:
-        return tuple(Object(index=i, **row) for i, row in enumerate(csv.DictReader(file, delimiter="\t")))
+        return tuple(Object(index=i, **cast(Any, row)) for i, row in enumerate(csv.DictReader(file, delimiter="\t")))
 
 
 OBJECTS = _read_objects()

@@ -39,7 +39,7 @@ def test_a_page_is_drawn_again_from_its_seed_and_its_objects_never_touch(kind: s
     scene = random_scene(kind, objects("trained"), Random(seed))
     assert scene == random_scene(kind, objects("trained"), Random(seed))
     for i, one in enumerate(scene.objects):
-        assert 0 <= one.x - one.size / 2 and one.x + one.size / 2 <= 1
+        assert one.size / 2 <= one.x <= 1 - one.size / 2
         for other in scene.objects[:i]:
             apart = max(abs(one.x - other.x), abs(one.y - other.y))
             assert apart >= GAP * (one.size + other.size) / 2 - 1e-9
@@ -75,7 +75,10 @@ def test_an_object_is_drawn_where_it_stands() -> None:
     assert ys.float().mean().item() / 96 == pytest.approx(0.75, abs=0.03)
 
 
-@pytest.mark.parametrize(("x", "y", "where"), [(0.2, 0.5, "left"), (0.8, 0.5, "right"), (0.5, 0.2, "above"), (0.5, 0.8, "below"), (0.2, 0.2, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "y", "where"),
+    [(0.2, 0.5, "left"), (0.8, 0.5, "right"), (0.5, 0.2, "above"), (0.5, 0.8, "below"), (0.2, 0.2, None)],
+)
 def test_sides_are_as_a_person_sees_them(x: float, y: float, where: str | None) -> None:
     centre = Placed(thing=OBJECTS[0], x=0.5, y=0.5, size=0.2, angle=0)
     assert side(Placed(thing=OBJECTS[1], x=x, y=y, size=0.2, angle=0), centre) == where

@@ -29,18 +29,18 @@ measuring what shots teach.
 
 ## Parts
 
-| part | size | trained on |
+| part | parameters | trained on |
 | --- | --- | --- |
-| image tower: open_clip ModifiedResNet, 96 x 96 pixels, with its text tower | {vision:,} parameters | pages and their captions, contrastively; then frozen |
-| language model: GPT-2, 4 layers of 192, 512 positions, 1,536 tokens | {language:,} parameters | the book's language, and soft words in place of pictures; then frozen |
-| resampler and gated cross-attention, a block before every layer | {trainable:,} parameters | captions, dialogues and made-up names over pages |
+| image tower: open_clip ModifiedResNet, 96 pixels | {vision:,} | pages and captions, contrastively; then frozen |
+| language model: GPT-2, 4 layers of 192 | {language:,} | the book's language, soft words; then frozen |
+| resampler, and a gated block before every layer | {trainable:,} | captions, dialogues, made-up names |
 
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
 ## Measured
 
-`python -m training.evaluate --model starter --suite all --seed {seed} --items {items}`, on pages that training never drew;
-95% intervals (Wilson). A control shows blank pictures in place of the pages, or shots whose names are shuffled.
+`python -m training.evaluate --model starter --suite all --seed {seed} --items {items}`, on pages that training never
+drew; 95% intervals (Wilson). A control shows blank pictures in place of the pages, or shots whose names are shuffled.
 
 | figure | right | of | share | interval |
 | --- | --- | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Stage 3: the Flamingo parts over the two frozen backbones (Alayrac et al. 2022), on captions, dialogues and bindings."""
+"""Stage 3: the Flamingo parts over two frozen backbones (Alayrac et al. 2022), on captions, dialogues and bindings."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from training.starter.vision import SIZE, normalise
 BATCH, GROUP = 32, 8
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (28, 28, 26, 13, 4, 1)
-SINGLES = 0.15  # share of the steps that show single objects alone: names first, everything else grows from them
-PLAN = Plan(steps=3200, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+SINGLES = 0.1  # share of the steps that show single objects alone: names first, everything else grows from them
+PLAN = Plan(steps=5000, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},

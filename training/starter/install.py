@@ -18,7 +18,9 @@ from flamingo_app.processing import FlamingoProcessor
 from training.starter.flamingo import PARTS
 
 STARTER = Path(flamingo_app.__file__).parent / "starter"
-EXAMPLES: tuple[tuple[Kind, str], ...] = (("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"))  # fmt: skip
+EXAMPLES: tuple[tuple[Kind, str], ...] = (
+    ("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"),
+)  # fmt: skip
 EXAMPLE_SIZE = 384  # pixels a side
 
 

@@ -2,8 +2,8 @@
 
 A soft word stands for a picture before there are pictures: a fresh random vector for each class of each episode, with a
 little noise at each showing, added to every token from `<image>` to the end of that picture's text. That is where gated
-cross-attention to the latest picture will put the picture's content, so that what is learnt here, to match contents and to
-say the name that went with them, serves pictures of anything later.
+cross-attention to the latest picture will put the picture's content, so that what is learnt here, to match contents
+and to say the name that went with them, serves pictures of anything later.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +34,8 @@ KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (40, 20, 20, 15, 3, 2)
 PLAN = Plan(steps=1300, learning_rate=1e-3, warmup=100, seed=2_000_000, weight_decay=0.01)
 SOFT_SHARE = 0.6  # of the episodes of a batch; the rest is the book's language without pictures
-# Names of several tokens within sentences need a second circuit (which token comes next) on top of the first (whose name),
-# and neither is found while both are missing. So this share of the steps shows nothing but pictures with one-word names.
+# Names of several tokens within sentences need a second circuit (which token comes next) on top of the first (whose
+# name), and neither is found while both are missing. So this share of the steps has only pictures with one-word names.
 WORDS_FIRST = 0.28
 
 
@@ -51,9 +52,9 @@ def build(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
             embd_pdrop=0.0,
             attn_pdrop=0.0,
             initializer_range=INIT,
-            bos_token_id=tokenizer.eos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=cast(int, tokenizer.eos_token_id),
+            eos_token_id=cast(int, tokenizer.eos_token_id),
+            pad_token_id=cast(int, tokenizer.pad_token_id),
         )
     )
 
@@ -129,9 +130,8 @@ def text_binding(
         episodes: list[Episode] = []
         for _ in range(min(50, count - start)):
             things = random.sample(list(objects("trained")), ways)
-            classes = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots) + [
-                random.randrange(ways)
-            ]
+            supports = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots)
+            classes = [*supports, random.randrange(ways)]
             scenes = [random_scene("one", [things[of]], random) for of in classes]
             names = made_up_names(ways, random) if made_up else [thing.name for thing in random.sample(things, ways)]
             episodes.append(binding(classes, names, scenes, form=random.choice(FORMATS)))

@@ -57,7 +57,7 @@ def normalise(pictures: Tensor) -> Tensor:
 
 def text_ids(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
     """Captions as (batch, tokens), ended by `<|endofchunk|>`, the highest id, which the text tower pools at."""
-    rows = [encode((f" {text}",), tokenizer)[: CONTEXT - 1] + [tokenizer.eos_token_id] for text in texts]
+    rows = [[*encode((f" {text}",), tokenizer)[: CONTEXT - 1], tokenizer.eos_token_id] for text in texts]
     return torch.tensor([row + [0] * (CONTEXT - len(row)) for row in rows])
 
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from data.picture_book import objects, random_scene
+from data.picture_book import Kind, objects, random_scene
 from flamingo_app.prompt import caption_prompt
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score, mentions
+
+PAGES: tuple[tuple[Kind, str], ...] = (("one", "one_object"), ("pair", "two_objects"))
 
 
 def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
     """One-object pages must have their object named, two-object pages both; the control is shown blank pictures."""
     results: dict[str, Any] = {}
-    for kind, name in (("one", "one_object"), ("pair", "two_objects")):
+    for kind, name in PAGES:
         random = Random(f"captions {kind} {seed}")
         scenes = [random_scene(kind, objects("trained"), random) for _ in range(items)]
         pictures = drawn(scenes)
