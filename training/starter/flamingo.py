@@ -26,8 +26,8 @@ from training.starter.vision import SIZE, normalise
 BATCH, GROUP = 32, 8
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (28, 28, 26, 13, 4, 1)
-SINGLES = 0.1  # share of the steps that show single objects alone: names first, everything else grows from them
-PLAN = Plan(steps=5000, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+SINGLES = 0.125  # share of the steps that show single objects alone: names first, everything else grows from them
+PLAN = Plan(steps=4000, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
@@ -57,9 +57,9 @@ class Draw:
     def episode(self, progress: float, random: Random) -> Episode:
         if progress < SINGLES:
             return single_episode(self.things, random)
-        task = random.choices(("captioned", "dialogue", "binding"), (38, 46, 16))[0]
+        task = random.choices(("captioned", "dialogue", "binding"), (44, 46, 10))[0]
         if task == "binding":
-            return random_binding(self.things, random, most_pictures=8, made_up=0.5)
+            return random_binding(self.things, random, most_pictures=6, made_up=0.5)
         make = random_captioned if task == "captioned" else random_dialogue
         return make(KINDS, SHARES, self.things, random)
 
