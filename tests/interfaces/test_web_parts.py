@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from PIL import Image
 
 from flamingo_app.conversation import Reply
 from flamingo_app.errors import FlamingoError, PictureError, PromptError
+from flamingo_app.interfaces.cli.info import describe
+from flamingo_app.interfaces.web import card
 from flamingo_app.interfaces.web.chat import Chat
 from flamingo_app.interfaces.web.composer import MAX_PICTURES, read_draft, show_draft
 from flamingo_app.interfaces.web.examples import examples
 from flamingo_app.interfaces.web.uploads import LARGEST_SIDE, Picture, open_upload
+from tests import tiny
 
 
 @pytest.fixture
@@ -125,3 +129,20 @@ def test_examples_are_the_pictures_of_a_folder_or_nothing(tmp_path: Path):
     assert not examples(tmp_path / "missing").visible
     save(tmp_path / "two-dogs.png")
     assert 'alt="two dogs"' in str(examples(tmp_path).value)
+
+
+def test_the_card_tells_backbones_world_and_measured_quality(tmp_path: Path):
+    model = tiny.model()
+    model.name_or_path = str(tmp_path)
+    dog, owl = ({"emoji": "D", "name": "dog", "stage": "trained"}, {"emoji": "O", "name": "owl", "stage": "heldout"})
+    (tmp_path / "world.json").write_text(json.dumps({"objects": [dog, owl]}))
+    figures = {"captions": {"one_object": {"accuracy": 0.9712}, "note": {}}}
+    (tmp_path / "measured.json").write_text(json.dumps({"suites": figures}))
+    told = card.about(describe("a book", model))
+    assert all(words in told for words in ("weights of its own", "these 1 things", "captions: one object", "97.1%"))
+    assert "owl" not in told
+    assert card.UNTRAINED not in told
+
+
+def test_the_card_of_a_model_with_closed_gates_says_so():
+    assert card.UNTRAINED in card.about(describe("new", tiny.model(gates=0.0)))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
-
-from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 
 HERE = Path(__file__).parent
 GREETING = "Show me a picture, and ask me about it."
@@ -26,15 +23,15 @@ def header(name: str) -> str:
     return f'<header class="title">{flamingo}<h1>Flamingo</h1>{model}</header>'
 
 
-def about(model: FlamingoForConditionalGeneration, folder: Path) -> str:
-    """What the model is made of, and, where its folder says so, what its world holds and how well it does, as HTML."""
-    made_of = (escape(part or "weights of its own") for part in (model.config.vision_model, model.config.text_model))
+def about(description: dict[str, Any]) -> str:
+    """What `flamingo info` tells of a model, as HTML."""
+    made_of = (escape(part["identity"] or "weights of its own") for part in description["backbones"].values())
     sections = ["<p>It sees with <b>{}</b> and speaks with <b>{}</b>.</p>".format(*made_of)]
-    if not any(gate.any() for name, gate in model.named_parameters() if name.endswith("gate")):
+    if not any(gate["attention"] or gate["feed_forward"] for gate in description["gates"]):
         sections.append(UNTRAINED)
-    if world := _read(folder / "world.json"):
+    if world := description["world"]:
         sections.append(_world(world["objects"]))
-    if measured := _read(folder / "measured.json"):
+    if measured := description["measured"]:
         sections.append(_measured(measured["suites"]))
     return "".join(sections)
 
@@ -58,7 +55,3 @@ def _measured(suites: dict[str, dict[str, dict[str, Any]]]) -> str:
         if "accuracy" in figure
     ]
     return f"<table><tr><th>measured on new pictures</th><th>right</th></tr>{''.join(rows)}</table>"
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None

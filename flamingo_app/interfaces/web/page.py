@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from flamingo_app.interfaces.cli.info import describe
 from flamingo_app.interfaces.web import card
 from flamingo_app.interfaces.web.answering import Answering
 from flamingo_app.interfaces.web.chat import Chat
@@ -65,7 +66,7 @@ def build_page(
             clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=80)
         examples(folder / "examples")
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
-            gr.HTML(card.about(model, folder))
+            gr.HTML(card.about(describe(name, model)))
 
         view = [history, notice, box, stop]
 
