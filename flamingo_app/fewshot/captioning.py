@@ -145,7 +145,7 @@ class Captioner:
         return [self._length([shot.text]) - self._length([]) for shot in self.shots]
 
     @cached_property
-    def _room(self) -> float:
+    def _room(self) -> int | float:
         """Tokens that are left for shots."""
         return (self.model.config.max_positions or math.inf) - self._length([], self.lead_in) - self.max_new_tokens
 

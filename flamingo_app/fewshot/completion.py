@@ -43,7 +43,7 @@ def complete(
     Raises:
         PromptError: for a prompt that leaves no position for an answer.
     """
-    inputs = processor.tokens(prompts).to(model.device)
+    inputs = cast(Any, processor.tokens(prompts)).to(model.device)
     counts = torch.tensor([len(row) for row in latents], device=model.device)
     padded = pad_sequence(list(latents), batch_first=True)
     output = cast(Any, model).generate(
@@ -58,7 +58,7 @@ def complete(
     said = output.sequences[:, inputs["input_ids"].shape[1] :]
     scores = mean_log_probability(torch.stack(output.logits, dim=1), said, model.config.end_of_chunk_token_id)
     texts: list[str] = processor.tokenizer.batch_decode(said, skip_special_tokens=True)
-    return [Completion(text=text.strip(), score=score) for text, score in zip(texts, scores.tolist(), strict=True)]
+    return [Completion(text=text.strip(), score=float(score)) for text, score in zip(texts, scores, strict=True)]
 
 
 def mean_log_probability(

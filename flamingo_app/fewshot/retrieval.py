@@ -22,7 +22,7 @@ def check_select(select: str) -> None:
         )
 
 
-def random_shots(lengths: Sequence[int], room: float, num_shots: int | None, *, seed: int) -> list[int]:
+def random_shots(lengths: Sequence[int], room: int | float, num_shots: int | None, *, seed: int) -> list[int]:
     """One random choice for all pictures, in the shots' own order.
 
     Args:
@@ -37,7 +37,7 @@ def similar_shots(
     picture: Float[Tensor, " dim"],
     shots: Float[Tensor, "shots dim"],
     lengths: Sequence[int],
-    room: float,
+    room: int | float,
     num_shots: int | None,
 ) -> list[int]:
     """The shots whose pictures are nearest by cosine, the nearest last (RICES: Yang et al. 2022, section 3.2).
@@ -45,11 +45,11 @@ def similar_shots(
     Args:
         picture, shots: CLIP embeddings of length one.
     """
-    order: list[int] = (shots @ picture).argsort(descending=True, stable=True).tolist()
+    order = [int(shot) for shot in (shots @ picture).argsort(descending=True, stable=True)]
     return order[: how_many(order, lengths, room, num_shots)][::-1]
 
 
-def how_many(order: Sequence[int], lengths: Sequence[int], room: float, num_shots: int | None) -> int:
+def how_many(order: Sequence[int], lengths: Sequence[int], room: int | float, num_shots: int | None) -> int:
     """`num_shots`; or as many of the first as there is room for, but one at least: that it is too long must show."""
     if num_shots is not None:
         return num_shots

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from flamingo_app.errors import PictureError
-from flamingo_app.images import open_picture
+from flamingo_app.images import Source, open_picture
 from flamingo_app.interfaces.cli.common import check_words, complain, load_model
 from flamingo_app.interfaces.cli.paths import find_pictures
 
@@ -13,7 +13,8 @@ from flamingo_app.interfaces.cli.paths import find_pictures
 def run(options: Namespace) -> int:
     """Open all pictures, then load the model and print its answer; one picture that fails is one too many."""
     check_words("--question", options.question)
-    pictures, failed = [], False
+    pictures: list[Source] = []
+    failed = False
     for path in find_pictures(options.paths):
         try:
             pictures.append(open_picture(path))

@@ -6,7 +6,7 @@ import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flamingo_app.interfaces.cli.common import load_model
 
@@ -27,7 +27,7 @@ def describe(name: str, model: FlamingoForConditionalGeneration) -> dict[str, An
 
     gates are tanh of the learned values: 0 is closed, 1 fully open.
     """
-    config, folder = model.config, Path(model.name_or_path)
+    config, folder = model.config, Path(model.name_or_path or "")
     gates = zip(config.gated_layers, model.gated_blocks, strict=True)
     return {
         "name": name,
@@ -79,7 +79,8 @@ def lines(description: Mapping[str, Any]) -> Iterator[str]:
 def _scores(measured: Any, name: str = "") -> Iterator[tuple[str, float]]:
     """Every figure with an accuracy, wherever it stands."""
     if isinstance(measured, dict):
-        if "accuracy" in measured:
-            yield name, measured["accuracy"]
-        for key, value in measured.items():
+        figures = cast("dict[str, Any]", measured)
+        if "accuracy" in figures:
+            yield name, figures["accuracy"]
+        for key, value in figures.items():
             yield from _scores(value, f"{name} {key}".strip())

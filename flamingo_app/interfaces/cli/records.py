@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,7 +26,7 @@ def write_records(records: Iterable[Record], file: TextIO, form: str) -> None:
         case "coco":
             file.write(f"{_json(_coco(list(records)))}\n")
         case "csv":
-            table = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            table: csv.DictWriter[str] = csv.DictWriter(file, FIELDS, lineterminator="\n")
             table.writeheader()
             table.writerows(records)
         case _:
@@ -58,16 +57,16 @@ def _is_utf8(text: str) -> bool:
 
 
 @contextmanager
-def destination(out: str | None) -> Iterator[TextIO]:
+def destination(out: str | None) -> Generator[TextIO]:
     """Standard output, or a file that appears under its name once everything is in it.
 
     Raises:
         FlamingoError: the file cannot be written.
     """
     if out is None:
-        if isinstance(sys.stdout, TextIOWrapper):  # names that are no UTF-8 go out as the bytes they are
-            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-        yield sys.stdout
+        stdout: Any = sys.stdout
+        stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names that are no UTF-8 keep their bytes
+        yield stdout
         return
     target = Path(out).resolve()  # a link stays, what it leads to is replaced
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
