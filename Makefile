@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test check starter
+.PHONY: help chat test check starter bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(VENV)/installed-dev ## lint, format, types, and the layers of the impor
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+bench: $(VENV)/installed-dev ## speed, as ratios against something run side by side
+	$(BIN)/python -m benchmarks.run
 
 starter: $(VENV)/installed-dev ## train the starter model again from nothing, stage by stage; resumes where it stopped
 	$(BIN)/python -m training.starter

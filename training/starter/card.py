@@ -12,6 +12,8 @@ from training.evaluate import SUITES, evaluate
 from training.starter.install import STARTER
 from training.suites.reader import Reader
 
+README = Path(__file__).parents[2] / "README.md"
+START, END = "<!-- measured:start -->", "<!-- measured:end -->"
 ITEMS, SEED = 1000, 20_261_121
 STAGES = ("tokenizer", "vision", "language", "flamingo")
 TEMPLATE = """---
@@ -67,6 +69,15 @@ def write(folder: Path) -> None:
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
     (STARTER / "README.md").write_text(card(measured, sizes))
+    README.write_text(with_figures(README.read_text(), measured["suites"]))
+
+
+def with_figures(readme: str, suites: dict[str, Any]) -> str:
+    """The README with the figures between its two marks replaced."""
+    before, rest = readme.split(START)
+    _, after = rest.split(END)
+    table = f"| figure | right | of | share | interval |\n| --- | --- | --- | --- | --- |\n{rows(suites)}"
+    return f"{before}{START}\n{table}\n{END}{after}"
 
 
 def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:

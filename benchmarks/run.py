@@ -1,0 +1,32 @@
+"""Run benchmarks: `python -m benchmarks.run [NAME...] --json OUT`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import decoding, first_token
+
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {"first_token": first_token.run, "decoding": decoding.run}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description="Measure speed, side by side.")
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"some of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
+    options = parser.parse_args(argv)
+    if unknown := [name for name in options.names if name not in BENCHMARKS]:
+        parser.error(f"expected some of {', '.join(BENCHMARKS)}; got {unknown[0]}; choose one of these")
+    figures = {name: BENCHMARKS[name]() for name in options.names or BENCHMARKS}
+    print(json.dumps(figures, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

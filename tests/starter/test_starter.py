@@ -1,0 +1,99 @@
+"""What is shipped: the starter's weights, world, card and figures."""
+
+import json
+import math
+from random import Random
+
+import pytest
+from PIL import Image
+
+from data.picture_book import COLOURS, OBJECTS, objects, random_scene
+from flamingo_app import load
+from flamingo_app.fewshot.asking import ask
+from flamingo_app.model.backbones import STARTER
+from training.starter import card
+from training.suites import captions, vqa
+from training.suites.reader import Reader, drawn
+
+ITEMS = 100
+MEASURED = json.loads((STARTER / "measured.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return Reader(*load("starter"))
+
+
+@pytest.fixture(scope="module")
+def again(reader: Reader) -> dict[str, dict[str, object]]:
+    """The card's suites on fewer pages, of another seed."""
+    return {suite.__name__.rpartition(".")[2]: suite.run(reader, seed=77, items=ITEMS) for suite in (captions, vqa)}
+
+
+@pytest.mark.parametrize(
+    ("suite", "figure"),
+    [
+        (suite, figure)
+        for suite in ("captions", "vqa")
+        for figure in MEASURED["suites"][suite]
+        if "number" not in figure
+    ],
+)
+def test_the_figures_of_the_card_come_out_again(
+    again: dict[str, dict[str, dict[str, float]]], suite: str, figure: str
+) -> None:
+    claimed, found = MEASURED["suites"][suite][figure], again[suite][figure]
+    # Four standard errors of the smaller sample, and a little for shares of exactly 0 or 1.
+    spread = 4 * math.sqrt(claimed["accuracy"] * (1 - claimed["accuracy"]) / ITEMS) + 0.04
+    assert found["count"] == ITEMS
+    assert abs(found["accuracy"] - claimed["accuracy"]) < spread
+
+
+@pytest.mark.parametrize(
+    ("suite", "figure", "least"),
+    [("captions", "one_object", 0.95), ("captions", "two_objects", 0.85), ("vqa", "count", 0.85)],
+)
+def test_the_starter_is_good_enough_to_ship(suite: str, figure: str, least: float) -> None:
+    score = MEASURED["suites"][suite][figure]
+    assert score["count"] >= 1000
+    assert score["accuracy"] >= least
+    assert MEASURED["suites"][suite][f"{figure}_blank_control"]["accuracy"] < score["accuracy"] / 2
+
+
+def test_the_card_says_what_was_measured() -> None:
+    for file in (STARTER / "README.md", card.README):
+        assert card.rows(MEASURED["suites"]) in file.read_text()
+
+
+def test_the_world_is_the_one_it_was_trained_on() -> None:
+    world = json.loads((STARTER / "world.json").read_text())
+    assert world["objects"] == [{"emoji": o.emoji, "name": o.name, "stage": o.stage} for o in OBJECTS]
+
+
+def test_the_weights_fit_into_the_repository() -> None:
+    weights = list(STARTER.rglob("*.safetensors"))
+    assert len(weights) == 3
+    assert sum(file.stat().st_size for file in weights) <= 40 * 2**20
+
+
+def test_a_page_as_somebody_might_draw_it(reader: Reader) -> None:
+    """Not our renderer: a glyph pasted onto a picture of another size and shape."""
+    renderer_free = []
+    random = Random(3)
+    for thing in random.sample(objects("trained"), 40):
+        scene = random_scene("one", [thing], random, colour="white")
+        glyph = drawn([scene], 200)[0]
+        page = Image.new("RGB", (640, 480), COLOURS["white"][0])
+        page.paste(glyph.resize((360, 360)), (140, 60))
+        renderer_free.append((thing, page))
+    named = [
+        thing.name in ask(reader.model, reader.processor, [page], "what is this?") for thing, page in renderer_free
+    ]
+    assert sum(named) >= 30
+
+
+def test_it_says_so_when_it_has_no_picture(reader: Reader) -> None:
+    from flamingo_app.prompt import Turn, chat_prompt
+
+    (said,) = reader.answer([chat_prompt([Turn(role="user", pieces=("what is this?",))])], [[]])
+    assert "no picture" in said
