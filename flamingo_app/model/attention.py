@@ -6,6 +6,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
+
+from flamingo_app.config import Activation
 
 
 def split_heads(x: Float[Tensor, "batch tokens width"], heads: int) -> Float[Tensor, "batch heads tokens dim"]:
@@ -22,23 +25,27 @@ def attend(
     queries: Float[Tensor, "batch heads tokens dim"],
     keys: Float[Tensor, "batch heads keys dim"],
     values: Float[Tensor, "batch heads keys dim"],
-    visible: Bool[Tensor, "batch tokens keys"] | None = None,
+    visible: Bool[Tensor, "#batch #tokens keys"] | None = None,
+    bias: Float[Tensor, "heads tokens keys"] | None = None,
 ) -> Float[Tensor, "batch heads tokens dim"]:
-    """Scaled dot-product attention; a token that sees no key gets exactly zero.
+    """Scaled dot-product attention, `bias` added to its logits; a token that sees no key gets exactly zero.
 
-    The mask stays boolean: with a large negative number instead, such a token would get the average of all values.
+    What is hidden is minus infinity: with a large negative number instead, such a token would get the average of all
+    values.
     """
     mask = None if visible is None else rearrange(visible, "batch tokens keys -> batch 1 tokens keys")
+    if bias is not None:
+        mask = bias[None] if mask is None else bias.masked_fill(~mask, float("-inf"))
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
 class FeedForward(nn.Sequential):
     """Layer norm, and a hidden layer `mult` times as wide, without biases (Alayrac et al. 2022, appendix A.1)."""
 
-    def __init__(self, dim: int, mult: int) -> None:
+    def __init__(self, dim: int, mult: int, activation: Activation = "gelu") -> None:
         super().__init__(
             nn.LayerNorm(dim),
             nn.Linear(dim, mult * dim, bias=False),
-            nn.GELU(),
+            ACT2FN[activation],
             nn.Linear(mult * dim, dim, bias=False),
         )

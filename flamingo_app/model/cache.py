@@ -95,8 +95,17 @@ def media_ordinals(
 
 
 def visible_media(
-    time: Int[Tensor, "batch tokens"], ordinals: Int[Tensor, "batch latents"], attend: Attend
+    time: Int[Tensor, "batch tokens"],
+    ordinals: Int[Tensor, "batch latents"],
+    attend: Attend,
+    is_image: Bool[Tensor, "batch tokens"],
 ) -> Bool[Tensor, "batch tokens latents"]:
-    """Which token sees which latent: of the latest picture before it, or of all previous ones; never of a later one."""
+    """Which token sees which latent.
+
+    Those of the "latest" picture before it, or of "all_previous" ones; then never of a later one. Or those of the
+    "next" picture in the same call, where the token is not itself the place of one.
+    """
+    if attend == "next":
+        time = time + ~is_image
     time, ordinals = time[:, :, None], ordinals[:, None, :]
-    return (ordinals > 0) & (ordinals == time if attend == "latest" else ordinals <= time)
+    return (ordinals > 0) & (ordinals <= time if attend == "all_previous" else ordinals == time)

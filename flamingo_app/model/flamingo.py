@@ -187,7 +187,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             ordinals = media.all_ordinals()
         return MediaContext(
             media=None if latents is None else latents.flatten(1, 2),
-            visible=None if ordinals is None else visible_media(time, ordinals, config.attend),
+            visible=None if ordinals is None else visible_media(time, ordinals, config.attend, is_image),
             cached=() if media is None else media.blocks,
         )
 

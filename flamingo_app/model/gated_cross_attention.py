@@ -69,7 +69,7 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
     def __init__(self, dim: int, dim_media: int, config: GatedConfig) -> None:
         super().__init__()
         self.attention = MaskedCrossAttention(dim, dim_media, config)
-        self.feed_forward = FeedForward(dim, config.ff_mult)
+        self.feed_forward = FeedForward(dim, config.ff_mult, config.activation)
         self.attn_gate = nn.Parameter(torch.zeros(()))
         self.ff_gate = nn.Parameter(torch.zeros(()))
 

@@ -20,6 +20,9 @@ from flamingo_app.model.checks import check_length
 PICTURES = ("pixel_values", "image_mask", "patches", "latents")
 """Keywords of `forward` that bring new pictures."""
 
+LIBRARY_MAX_NEW_TOKENS = 20
+"""How long an answer gets where nobody says."""
+
 
 class MediaGenerationMixin(GenerationMixin):
     """What `generate` must know about pictures: encode them once, show them once, and keep them with their text."""
@@ -47,7 +50,7 @@ class MediaGenerationMixin(GenerationMixin):
         """
         ids = cast(Tensor, inputs if input_ids is None else input_ids)
         length = self._whole_length(ids, kwargs.get("attention_mask"), past_key_values)
-        kwargs |= self._within_positions(length, generation_config or self.generation_config, kwargs)
+        kwargs |= self._within_positions(ids.shape[1], length, generation_config or self.generation_config, kwargs)
         if pixel_values is not None:  # once, before beams repeat the pictures
             kwargs["latents"] = cast(Any, self).encode_images(pixel_values.to(ids.device))
         if past_key_values is not None:
@@ -67,17 +70,19 @@ class MediaGenerationMixin(GenerationMixin):
         return length
 
     def _within_positions(
-        self, length: int, defaults: GenerationConfig, given: Mapping[str, Any]
-    ) -> dict[str, int | None]:
+        self, num_given: int, length: int, defaults: GenerationConfig, given: Mapping[str, Any]
+    ) -> dict[str, int]:
         """Limits on the answer that keep it inside the language model's positions."""
         most = self.config.max_positions
         if most is None:
             return {}
         check_length(length + 1, most)
-        if (max_length := given.get("max_length")) is not None:
-            return {"max_length": min(max_length, most)}
-        asked = given.get("max_new_tokens") or defaults.max_new_tokens
-        return {} if asked is None else {"max_new_tokens": min(asked, most - length)}
+        room = most - length
+        max_new_tokens = given.get("max_new_tokens") or defaults.max_new_tokens
+        max_length = given.get("max_length") or defaults.max_length  # which counts the tokens given in this call
+        if max_new_tokens is None and max_length is not None:
+            return {"max_length": min(max_length, num_given + room)}
+        return {"max_new_tokens": min(max_new_tokens or LIBRARY_MAX_NEW_TOKENS, room)}
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any

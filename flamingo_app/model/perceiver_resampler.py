@@ -43,7 +43,7 @@ class PerceiverLayer(nn.Module):
     def __init__(self, dim: int, config: ResamplerConfig) -> None:
         super().__init__()
         self.attention = PerceiverAttention(dim, config)
-        self.feed_forward = FeedForward(dim, config.ff_mult)
+        self.feed_forward = FeedForward(dim, config.ff_mult, config.activation)
 
     def forward(
         self, patches: Float[Tensor, "pictures patches dim"], latents: Float[Tensor, "pictures latents dim"]

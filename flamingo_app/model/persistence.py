@@ -126,7 +126,13 @@ class TrainablePartMixin(PreTrainedModel):
         with_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("dtype", torch.float32)
         model, info = super().from_pretrained(
-            None, *args, config=config, state_dict=state, output_loading_info=True, **kwargs
+            None,
+            *args,
+            config=config,
+            state_dict=state,
+            ignore_mismatched_sizes=True,  # they are not: the next line refuses them, by name
+            output_loading_info=True,
+            **kwargs,
         )
         _refuse_misfits([*info["missing_keys"], *info["unexpected_keys"], *map(str, info["mismatched_keys"])])
         model.generation_config = generation_config

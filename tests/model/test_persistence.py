@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit_the_config_are_refused(saved, damage):
     else:
         state["gated_blocks.0.attn_gate"] = torch.zeros(2)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises((CheckpointError, RuntimeError), match="attn_gate"):
+    with pytest.raises(CheckpointError, match="attn_gate"):
         FlamingoForConditionalGeneration.from_pretrained(folder)
 
 
