@@ -1,0 +1,25 @@
+"""One tiny model for all tests of this folder: it has learnt nothing, and says what its pictures make it say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def model() -> FlamingoForConditionalGeneration:
+    model = tiny.model(gates=1.0)
+    with torch.no_grad():  # far from their small beginnings, so that other pictures make other words
+        for name, parameter in model.named_parameters():
+            if name.startswith(("resampler", "gated_blocks")) and parameter.ndim > 1:
+                parameter.mul_(20)
+    return model
+
+
+@pytest.fixture(scope="session")
+def processor() -> FlamingoProcessor:
+    return FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer())
