@@ -34,7 +34,7 @@ def _expand(given: str) -> list[str]:
 def _files(path: str) -> list[str]:
     """The path itself, or the pictures in and below the folder that it is."""
     folder = Path(path)
-    if not folder.is_dir():
+    if not path or not folder.is_dir():  # no words are no path, though pathlib takes them for the current folder
         return [path]
     pictures = sorted(
         file

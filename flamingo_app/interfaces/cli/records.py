@@ -9,8 +9,9 @@ import shutil
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from io import TextIOBase
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from flamingo_app.errors import FlamingoError
 
@@ -20,7 +21,7 @@ Record = dict[str, Any]
 FIELDS = ("file_name", "text", "score", "error")
 
 
-def write_records(records: Iterable[Record], file: TextIO, form: str) -> None:
+def write_records(records: Iterable[Record], file: TextIOBase, form: str) -> None:
     """Write records as they come ("jsonl", "csv"), or all at the end ("coco")."""
     match form:
         case "coco":
@@ -57,7 +58,7 @@ def _is_utf8(text: str) -> bool:
 
 
 @contextmanager
-def destination(out: str | None) -> Generator[TextIO]:
+def destination(out: str | None) -> Generator[TextIOBase]:
     """Standard output, or a file that appears under its name once everything is in it.
 
     Raises:
