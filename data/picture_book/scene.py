@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from data.picture_book.world import COLOURS, Object
+from data.picture_book.world import COLOURS, Object, hides
 
 Kind = Literal["one", "group", "pair", "mixed", "empty", "photo"]
 Style = Literal["plain", "gradient", "grain", "photo"]
@@ -59,13 +59,16 @@ def random_scene(kind: Kind, things: Sequence[Object], random: Random, *, colour
             two or three kinds, up to 5 objects; an "empty" page; or a texture that looks like no page at all ("photo").
         things: what may stand there.
         random: the only source of chance.
-        colour: the background's, or any.
+        colour: the background's, or any that hides nothing.
     """
-    colour = colour or random.choice([*COLOURS, "white", "white"])
     shape = random.choices([(1.0, 1.0), (1.0, random.uniform(0.5, 0.95)), (random.uniform(0.5, 0.95), 1.0)], (6, 2, 2))[
         0
     ]
     chosen, sizes = _cast(kind, things, random)
+    if colour is None:
+        colour = random.choice(
+            [c for c in (*COLOURS, "white", "white") if not any(hides(c, thing) for thing in chosen)]
+        )
     while (objects := _place(chosen, sizes, shape, random, relation=kind == "pair")) is None:
         shape = (1.0, 1.0)  # the page grows, never do the objects shrink: their size would tell their number
     return Scene(
@@ -83,11 +86,11 @@ def _cast(kind: Kind, things: Sequence[Object], random: Random) -> tuple[list[Ob
     if kind in ("empty", "photo"):
         return [], []
     if kind == "one":
-        return [random.choice(things)], [random.uniform(0.22, 0.98)]
+        return [random.choice(things)], [random.uniform(0.3, 0.98)]
     if kind == "group":
         chosen, (least, most) = [random.choice(things)] * random.randint(1, 4), GROUP_SIZES
     elif kind == "pair":
-        return random.sample(list(things), 2), [random.uniform(0.2, 0.46) for _ in range(2)]
+        return random.sample(list(things), 2), [random.uniform(0.26, 0.46) for _ in range(2)]
     else:
         kinds = random.sample(list(things), random.choice([2, 2, 3]))
         chosen = [*kinds, *random.choices(kinds, k=random.randint(0, 5 - len(kinds)))]

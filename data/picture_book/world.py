@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
+
+import numpy as np
+from PIL import Image
 
 HERE = Path(__file__).parent
 ATLAS_FILE = HERE / "glyphs.png"
 ATLAS_COLUMNS = 16
 CELL = 72  # pixels of a glyph's square in the atlas
+LEAST_CONTRAST = 60.0  # between the mean colour of a glyph and the page, as a distance in sRGB
 
 Stage = Literal["trained", "heldout"]
 
@@ -47,6 +53,23 @@ COLOURS: dict[str, tuple[tuple[int, int, int], ...]] = {
     "pink": ((245, 160, 195), (250, 185, 210), (240, 120, 170)),
     "brown": ((125, 80, 45), (150, 105, 70), (95, 60, 35)),
 }
+
+
+@cache
+def tones() -> tuple[tuple[float, float, float], ...]:
+    """The mean colour of each glyph (sRGB, 0 to 255), weighted by its opacity."""
+    atlas = np.asarray(Image.open(ATLAS_FILE).convert("RGBA"), dtype=float)
+    cells = (
+        atlas[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL].reshape(-1, 4)
+        for row, column in (divmod(index, ATLAS_COLUMNS) for index in range(len(OBJECTS)))
+    )
+    return tuple(tuple((cell[:, :3] * cell[:, 3:]).sum(0) / cell[:, 3].sum()) for cell in cells)
+
+
+@cache
+def hides(colour: str, thing: Object) -> bool:
+    """Whether a page of this colour would swallow the object: a yellow star on yellow."""
+    return any(math.dist(shade, tones()[thing.index]) < LEAST_CONTRAST for shade in COLOURS[colour])
 
 
 def objects(stage: Stage) -> tuple[Object, ...]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data.picture_book import COLOURS, OBJECTS, Placed, Renderer, Scene, objects, random_scene
 from data.picture_book.scene import GAP, side
+from data.picture_book.world import hides
 
 KINDS = ["one", "group", "pair", "mixed", "empty", "photo"]
 
@@ -55,6 +56,16 @@ def test_a_picture_does_not_depend_on_its_neighbours_in_the_batch(seed: int) -> 
     assert together.max() <= 1
     for scene, picture in zip(scenes, together, strict=True):
         torch.testing.assert_close(renderer([scene])[0], picture, atol=2e-3, rtol=0)
+
+
+def test_no_page_swallows_what_stands_on_it() -> None:
+    star = next(thing for thing in OBJECTS if thing.name == "star")
+    assert hides("yellow", star)
+    assert not hides("blue", star)
+    random = Random(0)
+    for _ in range(300):
+        scene = random_scene(random.choice(["one", "pair", "mixed"]), [star, *objects("heldout")], random)
+        assert not any(hides(scene.colour, placed.thing) for placed in scene.objects)
 
 
 def test_sizes_do_not_give_counts_away() -> None:

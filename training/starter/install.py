@@ -13,8 +13,8 @@ from torchvision.transforms.functional import to_pil_image
 
 import flamingo_app
 from data.picture_book import OBJECTS, Kind, Renderer, objects, random_scene
+from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.processing import FlamingoProcessor
 from training.starter.flamingo import PARTS
 
 STARTER = Path(flamingo_app.__file__).parent / "starter"
@@ -34,12 +34,11 @@ def install(folder: Path) -> None:
         shutil.copytree(folder / name, STARTER / name)
         for weights in (STARTER / name).glob("*.safetensors"):
             _halve(weights)
-    model = FlamingoForConditionalGeneration.from_pretrained(folder / "flamingo")
-    processor = FlamingoProcessor.from_pretrained(folder / "flamingo")
+    trained = load_file(folder / "flamingo" / "model.safetensors")
     rebuilt = FlamingoForConditionalGeneration.from_backbones(vision="starter/vision", text="starter/text", **PARTS)
-    rebuilt.load_state_dict({name: p for name, p in model.named_parameters() if p.requires_grad}, strict=False)
+    rebuilt.load_state_dict(trained, strict=False)
     rebuilt.save_pretrained(STARTER)
-    processor.save_pretrained(STARTER)
+    make_processor("starter/vision", "starter/text").save_pretrained(STARTER)
     _halve(STARTER / "model.safetensors")
     write_world()
     write_examples()
