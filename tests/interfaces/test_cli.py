@@ -1,4 +1,4 @@
-"""Commands, their output, and one clear line for whatever cannot be."""
+"""What commands print and write."""
 
 from __future__ import annotations
 
@@ -6,92 +6,14 @@ import csv
 import io
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from PIL import Image
 
 import flamingo_app
-from flamingo_app.interfaces.cli import main
-from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
-from tests import tiny
-from tests.test_images import NOISE, encoded, png_header
+from tests.interfaces.conftest import ALL, Flamingo
 
-COMMAND = Path(sys.executable).with_name("flamingo")
 STARTER = Path(flamingo_app.__file__).parent / "starter"
-COLOURS = ("blue", "lime", "red")
-
-
-class Ran(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-Flamingo = Callable[..., Ran]
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model in a folder, with its processor."""
-    folder = tmp_path_factory.mktemp("model")
-    tiny.from_backbones(folder / "backbones").save_pretrained(folder / "saved")
-    FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer()).save_pretrained(folder / "saved")
-    return folder / "saved"
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Pictures and shots, where commands run."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "pictures" / "deep").mkdir(parents=True)
-    for colour in COLOURS:
-        Image.new("RGB", (40, 30), colour).save(tmp_path / "pictures" / f"{colour}.png")
-    Image.new("RGB", (40, 30), "white").save(tmp_path / "pictures" / "deep" / "white.JPG", "JPEG")
-    (tmp_path / "pictures" / "notes.txt").write_text("words")
-    (tmp_path / "pictures" / ".hidden.png").write_text("words")
-    (tmp_path / "shots.jsonl").write_text('{"image": "pictures/red.png", "text": "a red one."}\n')
-    (tmp_path / "broken.png").write_text("words")
-    return tmp_path
-
-
-@pytest.fixture
-def flamingo(capsys: pytest.CaptureFixture[str], saved: Path) -> Flamingo:
-    """Run a command in this process; `MODEL` stands for the tiny model."""
-
-    def run(*arguments: str | Path) -> Ran:
-        capsys.readouterr()
-        try:
-            status = main([str(saved) if argument == "MODEL" else str(argument) for argument in arguments])
-        except SystemExit as stopped:  # argparse's way out
-            status = int(str(stopped.code))
-        return Ran(status, *capsys.readouterr())
-
-    return run
-
-
-def assert_refused(ran: Ran, *said: str) -> None:
-    """Nothing but one line on standard error for each complaint."""
-    assert ran.status == 2
-    assert ran.out == ""
-    lines = ran.err.splitlines()
-    assert len(lines) == len(said)
-    for line, words in zip(lines, said, strict=True):
-        assert line.startswith("flamingo: expected ")
-        assert "; got " in line
-        assert line.isprintable()
-        assert words in line
-
-
-ALL = ["pictures/blue.png", "pictures/deep/white.JPG", "pictures/lime.png", "pictures/red.png"]
 
 
 @pytest.mark.parametrize(
@@ -228,152 +150,6 @@ def test_info_shows_what_is_written_beside_the_weights(flamingo: Flamingo, saved
     assert info["measured"]["suites"]["captions"]["one_object"]["accuracy"] == 0.97
     assert "1 objects: 🐶 dog" in text
     assert "suites captions one_object: 97.0%" in text
-
-
-BAD_PICTURES: dict[str, tuple[bytes | None, str]] = {
-    "none.png": (None, "which is missing"),
-    "notes.png": (b"words", "whose content is none of these"),
-    "empty.png": (b"", "which is empty"),
-    "cut.jpg": (encoded(NOISE, "JPEG")[:-900], "damaged or cut short"),
-    "huge.png": (png_header(30_000, 30_000), "at most 80 million pixels"),
-    "drawing.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "whose content is none of these"),
-    "photo.heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "whose content is none of these"),
-    os.fsdecode(b"caf\xe9.png"): (b"words", "caf"),
-}
-
-
-@pytest.mark.parametrize("command", [["caption", "--out", "out.jsonl"], ["ask", "--question", "what?"]])
-def test_bad_pictures_are_each_one_line(flamingo: Flamingo, folder: Path, command: list[str]) -> None:
-    for name, (content, _) in BAD_PICTURES.items():
-        if content is not None:
-            (folder / name).write_bytes(content)
-    # No model of this name: that is not what the lines are about, so nothing was loaded.
-    ran = flamingo(*command, *BAD_PICTURES, "--model", "nonsense")
-    assert_refused(ran, *(said for _, said in BAD_PICTURES.values()))
-    assert not [*folder.glob("*out*")]
-
-
-def test_ask_needs_every_picture(flamingo: Flamingo, folder: Path) -> None:
-    assert_refused(flamingo("ask", ALL[0], "none.png", "--question", "what?", "--model", "MODEL"), "missing")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["pictures", "--prompt", ""], "words after --prompt"),
-        (["pictures", "--prompt", " \n"], "words after --prompt"),
-        (["pictures", "--prompt", "an <image>"], "the literal <image>"),
-        (["pictures", "--prompt", "end<|endofchunk|>"], "the literal <|endofchunk|>"),
-        (["pictures", "--prompt", "long " * 300], "at most 320 tokens"),
-        (["pictures", "--shots", "none.jsonl"], "No such file"),
-        (["pictures", "--shots", "bad.jsonl"], "in line 2 of 'bad.jsonl'"),
-        (["pictures", "--shots", "lost.jsonl"], "blue.jpg', which is missing in line 1 of 'lost.jsonl'"),
-        (["pictures", "--model", "nonsense"], "got nonsense"),
-        (["pictures", "--out", "none/out.jsonl"], "--out 'none/out.jsonl': No such file or directory"),
-        (["pictures", "--out", "pictures"], "--out 'pictures'"),
-        (["pictures", "--out", "/dev/null"], "--out '/dev/null'"),
-        (["pictures", "--batch-size", "0"], "'0' where a number above 0 belongs"),
-        (["pictures", "--format", "xml"], "--format"),
-        (["pictures", "--colour", "red"], "--colour"),
-        (["nothing"], "a folder with pictures"),
-        (["*.gif"], "'*.gif', which matches none"),
-        (["https://example.com/cat.png"], "the address"),
-        ([""], "which is a folder"),
-        ([], "PATHS"),
-    ],
-)
-def test_bad_usage_is_one_line(flamingo: Flamingo, folder: Path, arguments: list[str], said: str) -> None:
-    (folder / "nothing").mkdir()
-    (folder / "bad.jsonl").write_text((folder / "shots.jsonl").read_text() + "words\n")
-    (folder / "lost.jsonl").write_text('{"image": "blue.jpg", "text": "a blue one."}\n')
-    before = sorted(folder.rglob("*"))
-    given = arguments if "--model" in arguments else [*arguments, "--model", "MODEL"]
-    assert_refused(flamingo("caption", *given), said)
-    if "--out" not in arguments:
-        assert_refused(flamingo("caption", *given, "--out", "out.jsonl"), said)
-    assert sorted(folder.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("question", "said"),
-    [("", "words after --question"), ("is <image> it?", "the literal <image>"), ("why " * 300, "at most 320 tokens")],
-)
-def test_bad_questions_are_one_line(flamingo: Flamingo, folder: Path, question: str, said: str) -> None:
-    assert_refused(flamingo("ask", ALL[0], "--question", question, "--model", "MODEL"), said)
-
-
-def test_unknown_models_are_one_line(flamingo: Flamingo, folder: Path) -> None:
-    assert_refused(flamingo("info", "nonsense"), "got nonsense")
-    assert_refused(flamingo("serve", "--model", "nonsense"), "got nonsense")
-    assert_refused(flamingo("info", folder / "pictures"), "config.json")
-
-
-def test_an_interrupted_run_leaves_the_old_file(
-    flamingo: Flamingo, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "out.jsonl").write_text("old")
-
-    def interrupt(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("flamingo_app.interfaces.cli.caption.write_records", interrupt)
-    assert flamingo("caption", "pictures", "--model", "MODEL", "--out", "out.jsonl").status == 130
-    assert [path.name for path in folder.glob("*out*")] == ["out.jsonl"]
-    assert (folder / "out.jsonl").read_text() == "old"
-
-
-def run_command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=250, **options)
-
-
-def test_help_is_at_once() -> None:
-    for arguments in (["--help"], ["caption", "--help"]):
-        before = os.times()
-        ran = run_command(*arguments)
-        after = os.times()
-        assert ran.returncode == 0
-        assert "exit status: 0" in ran.stdout
-        # Processor time: other work on the machine lengthens the clock's.
-        assert after.children_user + after.children_system - before.children_user - before.children_system < 0.5
-
-
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from flamingo_app.interfaces.cli.parser import build_parser; build_parser().format_help(); "
-        "import flamingo_app.interfaces.cli; "
-        "print(sorted({'torch', 'transformers', 'PIL', 'numpy', 'gradio'} & set(sys.modules)))"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "[]\n"
-
-
-def test_the_installed_command_captions(folder: Path, saved: Path) -> None:
-    ran = run_command("caption", "pictures/red.png", "none.png", "--model", saved, cwd=folder)
-    assert ran.returncode == 1
-    assert [json.loads(line)["file_name"] for line in ran.stdout.splitlines()] == ["pictures/red.png", "none.png"]
-    assert ran.stderr.startswith("flamingo: expected a picture file; got 'none.png', which is missing;")
-    assert len(ran.stderr.splitlines()) == 1, "no progress bars, no advice"
-
-
-def test_the_installed_command_refuses(folder: Path) -> None:
-    ran = run_command("ask", "broken.png", "--question", "what?", cwd=folder)
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith("flamingo: expected a picture")
-    assert len(ran.stderr.splitlines()) == 1
-
-
-def test_a_reader_that_leaves_early_sees_no_traceback(folder: Path, saved: Path) -> None:
-    with subprocess.Popen(
-        [COMMAND, "caption", "pictures", "--model", saved, "--batch-size", "1"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        running.stdout.close()
-        assert running.stderr.read() == ""
 
 
 @pytest.mark.skipif(not (STARTER / "measured.json").is_file(), reason="the starter is not finished yet")
