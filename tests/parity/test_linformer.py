@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flamingo_app.memory.linformer import Linformer, LinformerAttention, LinformerConfig, LinformerLM
-from tests.parity.comparing import FEW, Row, compare, renamed
+from tests.parity.comparing import FEW, Row, compare
+from tests.parity.translations import translate_linformer
 
 MAX_TOKENS = 9
 PLAIN = {"dim_head": None, "one_kv_head": False, "share_kv": False}
@@ -38,23 +39,6 @@ REVERSIBLE_LM = row(
 )
 ATTENTIONS = [ATTENTION, SHORTER, CONTEXT, ONE_HEAD, SHARED, BOTH, HEAD_SIZE]
 ROWS = [*ATTENTIONS, STACK, REVERSIBLE, LM, REVERSIBLE_LM]
-
-translate = renamed(
-    ("linformer.net.", "linformer."),
-    ("net.layers.", "layers."),
-    ("net.blocks.", "layers."),
-    ("blocks.", "layers."),
-    (".f.net.", ".0."),
-    (".g.net.", ".1."),
-    (".1.norm", ".feed_forward.0"),
-    (".1.fn.w1", ".feed_forward.1"),
-    (".1.fn.w2", ".feed_forward.3"),
-    (".0.norm", ".norm"),
-    (".0.fn", ".attention"),
-    ("proj_", "project_"),
-    ("token_emb.", "token_embeddings."),
-    ("pos_emb.", "position_embeddings."),
-)
 
 
 @st.composite
@@ -96,7 +80,7 @@ def test_attention(case: Row, config: LinformerConfig, batch: int):
         case,
         ours=LinformerAttention(config),
         theirs=linformer.LinformerSelfAttention(**reference_options(config)),
-        translate=translate,
+        translate=translate_linformer,
         run_ours=lambda module, x, context=None: (module(x, context),),
         run_theirs=lambda module, x, context=None: (module(x, context=context),),
         inputs=inputs,
@@ -113,7 +97,7 @@ def test_stack(case: Row, config: LinformerConfig, batch: int, tokens: int):
         case,
         ours=Linformer(config),
         theirs=linformer.Linformer(depth=config.depth, reversible=config.reversible, **reference_options(config)),
-        translate=translate,
+        translate=translate_linformer,
         run_ours=lambda module, x: (module(x),),
         run_theirs=lambda module, x: (module(x),),
         inputs={"x": torch.randn(batch, tokens, config.dim)},
@@ -135,7 +119,7 @@ def test_language_model(case: Row, config: LinformerConfig, batch: int, tokens: 
         case,
         ours=LinformerLM(11, config),
         theirs=linformer.LinformerLM(num_tokens=11, **options),
-        translate=translate,
+        translate=translate_linformer,
         run_ours=run,
         run_theirs=run,
         inputs={"tokens": torch.randint(11, (batch, tokens))},

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from flamingo_app.memory.memformer import Memformer, MemformerConfig
 from flamingo_app.memory.position_bias import RelativePositionBias
-from tests.parity.comparing import FEW, Row, agree, compare, gradients, renamed, shake
+from tests.parity.comparing import FEW, Row, agree, compare, gradients, shake
+from tests.parity.translations import translate_memformer
 from training.replay import replay_backward
 
 FOLDER = "flamingo_app/memory/"
@@ -37,7 +38,9 @@ UPDATES = row(
     "several updates a turn", "M_t+1", "num_mem_updates", "num_updates", "memory_update.py", parts=["slots"], updates=3
 )
 MASK = row("source mask", "padding", "src_mask", "source_mask", parts=["encoded", "slots"], masked=True, updates=2)
-DECODER = row("decoder's loss", "-log p(y | x, M_t)", "AutoregressiveWrapper", "MemformerDecoder.loss", parts=["loss"])
+DECODER = row(
+    "decoder's loss", "log p of y given x, M_t", "AutoregressiveWrapper", "MemformerDecoder.loss", parts=["loss"]
+)
 MASKED_DECODER = row("loss with padded targets", "padding", "tgt_mask", "target_mask", parts=["loss"], masked=True)
 WHOLE = row(
     "encoder, decoder and memory over segments", "figure 2", "Memformer", "Memformer",
@@ -52,26 +55,6 @@ REPLAY = Row(
 SEGMENTS = [ENCODER, UPDATE, UPDATES, MASK, DECODER, MASKED_DECODER, WHOLE]
 ROWS = [BIAS, *SEGMENTS, GREEDY, SAMPLED, REPLAY]
 
-translate = renamed(
-    ("encoder.token_emb", "source_embeddings"),
-    ("memory_slots", "slots"),
-    ("decoder.net.token_emb", "decoder.embeddings"),
-    ("decoder.net.layer_blocks", "decoder.stack"),
-    ("decoder.net.norm", "decoder.stack.norm"),
-    ("decoder.net.to_logits", "decoder.to_logits"),
-    (".layer_blocks", ""),
-    ("rel_pos_emb.relative_attention_bias", "position_bias.embedding"),
-    ("mem_updater", "memory_update.attention"),
-    ("gru.", "memory_update.gate."),
-    ("mem_ff.", "memory_update.2."),
-    (".0.fn.norm", ".self_norm"),
-    (".0.fn.fn", ".self_attention"),
-    (".1.fn.norm", ".cross_norm"),
-    (".1.fn.fn", ".cross_attention"),
-    (".2.fn.norm", ".feed_forward.0"),
-    (".2.fn.fn.net.0", ".feed_forward.1"),
-    (".2.fn.fn.net.2", ".feed_forward.3"),
-)
 PADDING = 0
 
 
@@ -156,7 +139,7 @@ def test_segments(case: Row, config: MemformerConfig, batch: int, tokens: int, s
         case,
         ours=Memformer(config),
         theirs=reference(config),
-        translate=translate,
+        translate=translate_memformer,
         run_ours=run_ours,
         run_theirs=run_theirs,
         inputs={},
@@ -181,7 +164,7 @@ def test_generation(case: Row, config: MemformerConfig, batch: int, seed: int):
     torch.manual_seed(seed)
     theirs, ours = reference(config, longest=20), Memformer(config)
     shake(theirs)
-    ours.load_state_dict(translate(theirs.state_dict()))
+    ours.load_state_dict(translate_memformer(theirs.state_dict()))
     source, start = words(batch, 5), words(batch, 2)
     encoded = ours(source).encoded.detach()
 
@@ -206,7 +189,7 @@ def test_replay(config: MemformerConfig, batch: int, segments: int):
     longest = 4
     theirs, ours = reference(config, longest), Memformer(config)
     shake(theirs)
-    ours.load_state_dict(translate(theirs.state_dict()))
+    ours.load_state_dict(translate_memformer(theirs.state_dict()))
     source, target = words(batch, longest * segments), words(batch, 5)
     mask = right_padding(batch, longest * segments) | (torch.arange(longest * segments) % longest == 0)
     memformer.memory_replay_backprop(theirs, source, target, src_mask=mask)
@@ -223,5 +206,5 @@ def test_replay(config: MemformerConfig, batch: int, segments: int):
         list(zip(source.split(longest, 1), mask.split(longest, 1), targets, strict=True)),
     )
     found = gradients(ours)
-    for name, gradient in translate(gradients(theirs)).items():
+    for name, gradient in translate_memformer(gradients(theirs)).items():
         agree(REPLAY, found[name], gradient, f"gradient of {name}")

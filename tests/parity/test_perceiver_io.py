@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from flamingo_app.memory.perceiver_io import PerceiverIO, PerceiverIOConfig, PerceiverLM
-from tests.parity.comparing import FEW, Row, compare, renamed
+from tests.parity.comparing import FEW, Row, compare
+from tests.parity.translations import translate_perceiver
 
 WHERE = "flamingo_app/memory/perceiver_io.py"
 
@@ -37,24 +38,6 @@ LM = row("language model", "masked LM on bytes", "PerceiverLM", "PerceiverLM")
 MASKED_LM = row("language model, input mask", "masked LM on bytes", "PerceiverLM(mask=)", "PerceiverLM", masked=True)
 ASKED = [DECODE, SHARED_QUERIES, MASK, LOGITS, TIED, DECODER, DROPOUT, MASKED_DROPOUT]
 ROWS = [ENCODE, *ASKED, LM, MASKED_LM]
-
-translate = renamed(
-    ("cross_attend_block.cross_attn.", "encoder_attention."),
-    ("cross_attend_block.cross_ff.norm", "encoder_feed_forward.0"),
-    ("cross_attend_block.cross_ff.fn.net.0", "encoder_feed_forward.1"),
-    ("cross_attend_block.cross_ff.fn.net.2", "encoder_feed_forward.3"),
-    ("decoder_cross_attn.", "decoder_attention."),
-    ("decoder_ff.norm", "decoder_feed_forward.0"),
-    ("decoder_ff.fn.net.0", "decoder_feed_forward.1"),
-    ("decoder_ff.fn.net.2", "decoder_feed_forward.3"),
-    ("self_attns.0.0.", ""),
-    ("self_attns.0.1.norm", "feed_forward.0"),
-    ("self_attns.0.1.fn.net.0", "feed_forward.1"),
-    ("self_attns.0.1.fn.net.2", "feed_forward.3"),
-    (".fn.", ".attention."),
-    ("token_emb.", "token_embeddings."),
-    ("pos_emb.", "position_embeddings."),
-)
 
 
 @st.composite
@@ -130,7 +113,7 @@ def test_outputs_of_queries(case: Row, config: PerceiverIOConfig, batch: int, to
         case,
         ours=PerceiverIO(3, 7, config, case.options.get("dim_logits")),
         theirs=theirs,
-        translate=translate,
+        translate=translate_perceiver,
         run_ours=run_ours,
         run_theirs=run_theirs,
         inputs={"data": torch.randn(batch, tokens, 3), "queries": queries},
@@ -145,7 +128,7 @@ def test_latents(config: PerceiverIOConfig, batch: int, tokens: int):
         ENCODE,
         ours=PerceiverIO(3, 7, config),
         theirs=perceiver_pytorch.PerceiverIO(dim=3, queries_dim=7, **reference_options(config)),
-        translate=translate,
+        translate=translate_perceiver,
         run_ours=lambda module, data: (module.process(module.encode(data)),),
         run_theirs=lambda module, data: (module(data),),
         inputs={"data": torch.randn(batch, tokens, 3)},
@@ -162,7 +145,7 @@ def test_language_model(case: Row, config: PerceiverIOConfig, batch: int, tokens
         case,
         ours=PerceiverLM(11, 8, 6, config),
         theirs=perceiver_pytorch.PerceiverLM(num_tokens=11, max_seq_len=8, dim=6, **reference_options(config)),
-        translate=translate,
+        translate=translate_perceiver,
         run_ours=lambda module, tokens: (module(tokens, mask),),
         run_theirs=lambda module, tokens: (module(tokens, mask=mask),),
         inputs={"tokens": torch.randint(11, (batch, tokens))},
