@@ -10,7 +10,8 @@ from transformers import AutoConfig, GPT2Config, PreTrainedConfig
 from flamingo_app.errors import ConfigError
 
 Part = TypeVar("Part")
-Attend = Literal["latest", "all_previous"]
+Attend = Literal["latest", "all_previous", "next"]
+Activation = Literal["gelu", "relu", "relu2"]
 
 CLIP_VIT_B32 = {"embed_dim": 512, "quick_gelu": True, "image_size": 224, "layers": 12, "width": 768, "patch_size": 32}
 """The image tower of OpenAI's CLIP ViT-B/32, in open_clip's words."""
@@ -44,6 +45,7 @@ class ResamplerConfig:
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the width of a patch.
+        activation: of that layer; "relu2", the square of "relu", in some of flamingo-mini's models.
         max_frames: frames with an embedding of their own; None for pictures alone, without frame embeddings.
         qk_norm: layer norms on queries and keys, as in Idefics.
         num_positions: patches with a learned position each, for towers whose maps carry no position; None for none.
@@ -54,6 +56,7 @@ class ResamplerConfig:
     heads: int = 8
     dim_head: int = 64
     ff_mult: int = 4
+    activation: Activation = "gelu"
     max_frames: int | None = None
     qk_norm: bool = False
     num_positions: int | None = None
@@ -69,6 +72,7 @@ class GatedConfig:
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the language model's width.
+        activation: of that layer, as in `ResamplerConfig`.
     """
 
     every: int = 1
@@ -76,6 +80,7 @@ class GatedConfig:
     heads: int = 8
     dim_head: int = 64
     ff_mult: int = 4
+    activation: Activation = "gelu"
 
     def layers(self, num_layers: int) -> range:
         """Indices of the decoder layers that have a gated block before them."""
@@ -99,17 +104,18 @@ class FlamingoConfig(PreTrainedConfig):
         vision_feature: see `FeatureConfig`.
         resampler: see `ResamplerConfig`.
         gated: see `GatedConfig`.
-        attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones.
+        attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones; or the "next" one, so
+            that words come before their picture, as in the first OpenFlamingo.
         image_token_id: the token where a picture stands.
         end_of_chunk_token_id: the token that ends a chunk.
         eos_token_id: where generation stops: always the end of a chunk.
         pad_token_id: the token that fills short rows; None is the end of a chunk.
-        num_added_tokens: how many token ids, the last of them the greater of the two above, have trainable rows of
-            ours instead of rows of the language model's.
+        num_added_tokens: how many token ids, the last of them the greatest of the two above, have trainable rows of
+            ours instead of rows of the language model's. 3 is for OpenFlamingo's models, where padding is the last.
     """
 
     model_type = "flamingo"
-    sub_configs: ClassVar = {"text_config": AutoConfig}
+    sub_configs: ClassVar[Any] = {"text_config": AutoConfig}  # pyright: ignore[reportIncompatibleMethodOverride]
 
     text_config: PreTrainedConfig = cast(Any, None)
     text_model: str | None = None
@@ -142,7 +148,7 @@ class FlamingoConfig(PreTrainedConfig):
     def _validate(self) -> None:
         if self.attend not in get_args(Attend):
             raise ConfigError(
-                expected=" or ".join(get_args(Attend)), got=f"attend={self.attend!r}", remedy="choose one of the two"
+                expected=" or ".join(get_args(Attend)), got=f"attend={self.attend!r}", remedy="choose one of these"
             )
         if missing := {"embed_dim", "image_size", "layers", "width"} - self.vision_config.keys():
             raise ConfigError(
@@ -150,9 +156,9 @@ class FlamingoConfig(PreTrainedConfig):
                 got=f"one without {', '.join(sorted(missing))}",
                 remedy="choose a Vision Transformer or ModifiedResNet of open_clip; timm towers have no such config",
             )
-        if self.num_added_tokens not in (0, 1, 2):
+        if self.num_added_tokens not in (0, 1, 2, 3):
             raise ConfigError(
-                expected="0, 1 or 2 added tokens",
+                expected="0, 1, 2 or 3 added tokens",
                 got=f"num_added_tokens={self.num_added_tokens}",
                 remedy="count the special tokens that the language model's vocabulary lacks",
             )
@@ -180,7 +186,8 @@ class FlamingoConfig(PreTrainedConfig):
         """The lowest id whose rows are ours; below it the language model's own rows are used."""
         if self.num_added_tokens == 0:
             return self.text_config.vocab_size
-        return max(self.image_token_id, self.end_of_chunk_token_id) + 1 - self.num_added_tokens
+        added = [self.image_token_id, self.end_of_chunk_token_id, cast(int, self.pad_token_id)]
+        return max(added[: max(2, self.num_added_tokens)]) + 1 - self.num_added_tokens
 
     @property
     def num_tokens(self) -> int:

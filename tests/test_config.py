@@ -26,11 +26,11 @@ def test_without_arguments_it_is_clip_and_gpt2():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"attend": "next"}, "latest or all_previous"),
+        ({"attend": "every other"}, "latest or all_previous or next"),
         ({"resampler": {"layers": 2}}, "resampler with some of depth"),
         ({"gated": {"every": 5}}, "at least one gated block"),
         ({"image_token_id": 10_000}, "image_token_id=10000"),
-        ({"num_added_tokens": 3}, "0, 1 or 2"),
+        ({"num_added_tokens": 4}, "0, 1, 2 or 3"),
         ({"vision": {"timm_model_name": "resnet18", "image_size": 32}}, "without layers, width"),
     ],
 )

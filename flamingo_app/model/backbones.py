@@ -6,6 +6,8 @@ image towers     ViT-B-32-quickgelu/openai    a model and its weights, as open_c
 language models  gpt2, facebook/opt-125m      a Hugging Face hub name
                  PATH                         a folder that `save_pretrained` wrote
                  starter/text                 ours, shipped with the package
+
+In a checkpoint a path that begins with ./ goes from the checkpoint's own folder, so that the two can be moved together.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 import flamingo_app
 from flamingo_app.errors import CheckpointError, ModelNotFoundError
 
-STARTER = Path(cast(str, flamingo_app.__file__)).parent / "starter"
+STARTER = Path(flamingo_app.__file__).parent / "starter"
 LOCAL = "local-dir:"
 State = dict[str, Tensor]
 
@@ -134,12 +136,19 @@ def open_text(identity: str) -> TextBackbone:
     return TextBackbone(identity=identity, config=model.config, state=dict(model.state_dict()))
 
 
+def beside(identity: str, checkpoint: str) -> str:
+    """The identity for everybody of a backbone that a checkpoint names as its own neighbour."""
+    if not identity.removeprefix(LOCAL).startswith("./"):
+        return identity
+    return identity.replace("./", f"{Path(checkpoint).resolve()}/", 1)
+
+
 def fingerprint(state: Mapping[str, Tensor]) -> str:
     """The sha256 of weights: of each name, type, shape and value, whatever file they came in."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

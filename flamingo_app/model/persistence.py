@@ -23,6 +23,7 @@ from flamingo_app.model.backbones import (
     State,
     TextBackbone,
     VisionBackbone,
+    beside,
     fingerprint,
     open_text,
     open_vision,
@@ -112,7 +113,7 @@ class TrainablePartMixin(PreTrainedModel):
         """
         source = str(pretrained_model_name_or_path)
         try:
-            config = config or cast(FlamingoConfig, FlamingoConfig.from_pretrained(source))
+            config = config or FlamingoConfig.from_pretrained(source)
             state = load_file(cast(str, cached_file(source, SAFE_WEIGHTS_NAME)))
             generation_config = GenerationConfig.from_pretrained(source)
         except (OSError, SafetensorError) as error:
@@ -125,7 +126,7 @@ class TrainablePartMixin(PreTrainedModel):
 
         with_info = kwargs.pop("output_loading_info", False)
         kwargs.setdefault("dtype", torch.float32)
-        model, info = super().from_pretrained(
+        model, info = cast(Any, super()).from_pretrained(
             None,
             *args,
             config=config,
@@ -152,7 +153,10 @@ def _refuse_misfits(names: list[str]) -> None:
 
 
 def _verified_backbones(config: FlamingoConfig, source: str) -> State:
-    tower, lm = open_vision(config.vision_model or ""), open_text(config.text_model or "")
+    config.vision_model, config.text_model = (
+        beside(identity or "", source) for identity in (config.vision_model, config.text_model)
+    )
+    tower, lm = open_vision(config.vision_model), open_text(config.text_model)
     for backbone, trained_with in ((tower, config.vision_hash), (lm, config.text_hash)):
         if (came := fingerprint(backbone.state)) != trained_with:
             raise CheckpointError(
@@ -185,5 +189,5 @@ def _token_ids(source: str, vocab_size: int) -> dict[str, int]:
 @torch.no_grad()
 def _start_at_the_mean(added: AddedTokens, model: PreTrainedModel) -> None:
     """Let added tokens start as average words, a little apart: far from that, the frozen layers read noise."""
-    added.input_rows += cast(Tensor, model.get_input_embeddings().weight).mean(dim=0)
-    added.output_rows += cast(Tensor, cast(nn.Module, model.get_output_embeddings()).weight).mean(dim=0)
+    added.input_rows.add_(cast(Tensor, model.get_input_embeddings().weight).mean(dim=0))
+    added.output_rows.add_(cast(Tensor, cast(nn.Module, model.get_output_embeddings()).weight).mean(dim=0))

@@ -12,16 +12,17 @@ from tests import tiny
 texts = st.lists(st.booleans(), min_size=1, max_size=12)
 
 
-@given(is_image=texts, attend=st.sampled_from(["latest", "all_previous"]), latents=st.integers(1, 3))
-def test_a_token_sees_the_pictures_it_came_after(is_image, attend, latents):
+@given(is_image=texts, attend=st.sampled_from(["latest", "all_previous", "next"]), latents=st.integers(1, 3))
+def test_a_token_sees_the_pictures_it_came_after_or_the_next_one(is_image, attend, latents):
     count = sum(is_image) + 1  # one more, that pads the row
     mask = torch.arange(count)[None] < count - 1
     time = text_time(torch.tensor([is_image]), None)
-    visible = visible_media(time, media_ordinals(mask, None, latents), attend)[0]
+    visible = visible_media(time, media_ordinals(mask, None, latents), attend, torch.tensor([is_image]))[0]
     places = [place for place, here in enumerate(is_image) if here]
     for token, row in enumerate(visible.unflatten(1, (count, latents))):
         before = [picture for picture, place in enumerate(places) if place <= token]
-        expected = before[-1:] if attend == "latest" else before
+        after = [picture for picture, place in enumerate(places) if place >= token]
+        expected = {"latest": before[-1:], "all_previous": before, "next": after[:1]}[attend]
         assert row.all(1).nonzero().flatten().tolist() == expected
         assert row.any(1).nonzero().flatten().tolist() == expected
 

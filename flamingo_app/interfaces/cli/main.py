@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from flamingo_app.interfaces.cli import ask as command
             case "info":
                 from flamingo_app.interfaces.cli import info as command
+            case "import":
+                from flamingo_app.interfaces.cli import import_ as command
             case _:
                 from flamingo_app.interfaces.cli import serve as command
         return command.run(options)

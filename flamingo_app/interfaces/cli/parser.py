@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_caption(commands)
     _add_ask(commands)
     _add_info(commands)
+    _add_import(commands)
     _add_serve(commands)
     return parser
 
@@ -63,6 +64,30 @@ def _add_info(commands: Any) -> None:
     command = commands.add_parser("info", help="what a model is and knows", description="What a model is and knows.")
     command.add_argument("model", metavar="MODEL", nargs="?", default="starter", help="as --model elsewhere")
     command.add_argument("--json", action="store_true", help="print a JSON object")
+
+
+def _add_import(commands: Any) -> None:
+    about = "Convert a checkpoint of OpenFlamingo, Otter or flamingo-mini to a folder that --model takes."
+    command = commands.add_parser("import", help="a model that others trained", description=about)
+    command.add_argument(
+        "source", metavar="SOURCE", help="the checkpoint: its folder, or a .safetensors, .pt or .bin file"
+    )
+    command.add_argument("--out", metavar="DIR", required=True, help="where to write: a new or empty folder")
+    command.add_argument("--lm", metavar="NAME", help="the language model it was trained over: hub name or folder")
+    command.add_argument(
+        "--vision", metavar="NAME", help="the image model likewise: NAME/PRETRAINED of open_clip, hub name or folder"
+    )
+    command.add_argument("--tokenizer", metavar="NAME", help="hub name or folder (default: as --lm)")
+    command.add_argument(
+        "--attend",
+        choices=["latest", "all_previous", "next"],
+        help="which picture a word sees (default: as its authors' code)",
+    )
+    command.add_argument(
+        "--patches",
+        choices=["raw", "normed"],
+        help="image patches before or after the last layer norm (default: as in its released models)",
+    )
 
 
 def _add_serve(commands: Any) -> None:

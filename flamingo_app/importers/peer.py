@@ -1,0 +1,106 @@
+"""What a family's reader makes of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import PreTrainedConfig
+
+from flamingo_app.config import Attend
+from flamingo_app.errors import CheckpointError
+from flamingo_app.importers.tokens import Tokens
+from flamingo_app.importers.weights import Weights
+from flamingo_app.model.backbones import VisionBackbone
+
+Names = Callable[[str], tuple[str, ...]]
+"""From a name of ours to the peer's: several where we keep as one tensor what it keeps apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a checkpoint may leave open.
+
+    Attributes:
+        lm: the language model that it was trained over, by the names in `backbones`.
+        vision: the image tower that it was trained over, likewise; also a folder, or a CLIP on the Hugging Face hub.
+        tokenizer: where the tokenizer is, if not with the language model.
+        attend: which picture a token sees; None is what the peer's own code does.
+        patches: whether the image tower's last layer norm was applied; None is what the peer's own code did when its
+            released models were trained.
+    """
+
+    lm: str | None = None
+    vision: str | None = None
+    tokenizer: str | None = None
+    attend: Attend | None = None
+    patches: Literal["raw", "normed"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """A peer's checkpoint in our words.
+
+    Attributes:
+        family: what the report calls it.
+        fields: of `FlamingoConfig`, as the checkpoint has them.
+        parts: names of what trains.
+        text_config: of the language model.
+        text_model: identity of the weights that the checkpoint lacks; None where it holds them all.
+        text: names of the language model's weights.
+        vision: the image tower; without an identity where it came out of the checkpoint.
+        preprocessing: open_clip's `preprocess_cfg` for it.
+        tokens: the special tokens and their ids.
+        stores_output_table: whether its code saves the language model's output embedding where it is one of its own.
+        copies: names that only repeat others.
+        notes: what the user should know.
+    """
+
+    family: str
+    fields: dict[str, Any]
+    parts: Names
+    text_config: PreTrainedConfig
+    text_model: str | None
+    text: Names
+    vision: VisionBackbone
+    preprocessing: dict[str, Any]
+    tokens: Tokens
+    stores_output_table: bool = True
+    copies: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def indices(weights: Weights, pattern: str) -> set[int]:
+    """The numbers that stand in names where the pattern has its group."""
+    return {int(found[1]) for name in weights if (found := re.search(pattern, name))}
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The config.json beside a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    try:
+        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            expected="the config.json that its authors' code wrote beside the checkpoint",
+            got=f"{folder} without a readable one",
+            remedy="fetch it too",
+        ) from error
+
+
+def check_needed(flag: str, value: str | None) -> str:
+    """Raise `CheckpointError` where the checkpoint does not say what only the user can."""
+    if value is None:
+        raise CheckpointError(
+            expected=f"{flag}, which this checkpoint does not hold",
+            got="none",
+            remedy=f"name with {flag} what the model was trained over",
+        )
+    return value

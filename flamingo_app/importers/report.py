@@ -1,0 +1,62 @@
+"""What an import found, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from flamingo_app.importers.peer import Peer
+from flamingo_app.importers.weights import Weights
+
+SHOWN = 5
+"""Names of a list that are worth printing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What an import found.
+
+    Attributes:
+        family: whose checkpoint it is.
+        loaded: names of the checkpoint that became ours: all that were expected, or the import would have failed.
+        missing: what the peer never stored, in words.
+        unused: names that we have no place for.
+        notes: what the user should know.
+        out: where the model is now.
+    """
+
+    family: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    notes: tuple[str, ...]
+    out: Path
+
+    @classmethod
+    def of(cls, peer: Peer, weights: Weights, missing: tuple[str, ...], out: Path) -> Report:
+        """The report of an import that has taken from `weights` all that it needed."""
+        unused = (name for name in weights if name not in weights.taken and not name.startswith(peer.copies))
+        notes = list(peer.notes)
+        if peer.tokens.tokenizer is None:
+            notes.append("no tokenizer was found, so flamingo cannot open it yet: import again with --tokenizer")
+        return cls(
+            family=peer.family,
+            loaded=tuple(sorted(weights.taken)),
+            missing=missing,
+            unused=tuple(sorted(unused)),
+            notes=tuple(notes),
+            out=out,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """The report for people."""
+        yield f"{self.family}: {self.out}"
+        yield f"  expected       {len(self.loaded)} weights"
+        yield f"  loaded         {len(self.loaded)} weights"
+        yield f"  truly missing  {'; '.join(self.missing) or 'nothing'}"
+        if self.unused:
+            more = f" and {len(self.unused) - SHOWN} more" if len(self.unused) > SHOWN else ""
+            yield f"  not needed     {', '.join(self.unused[:SHOWN])}{more}"
+        for note in self.notes:
+            yield f"  note           {note}"

@@ -1,0 +1,91 @@
+"""The special tokens that a peer added, under the ids that it gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from flamingo_app.errors import CheckpointError
+from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
+
+OWN_ROWS = 3
+"""At most so many rows at the end of the vocabulary are ours to train; of more, the whole vocabulary stays frozen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Ids of the special tokens, and how many rows the peer's embedding has.
+
+    Attributes:
+        copied: the row of the peer's that `<image>` speaks with, where the peer has no such token.
+        tokenizer: None where none was found.
+    """
+
+    image: int
+    end_of_chunk: int
+    pad: int
+    rows: int
+    copied: int | None = None
+    tokenizer: Any = None
+
+    @property
+    def first(self) -> int:
+        """The lowest id whose row is ours to train; below it rows are the language model's."""
+        return max(self.rows, self.image + 1) - self.fields()["num_added_tokens"]
+
+    def fields(self) -> dict[str, int]:
+        """Of `FlamingoConfig`."""
+        last = max(self.rows, self.image + 1)
+        count = last - min(self.image, self.end_of_chunk)
+        ours = count <= OWN_ROWS and max(self.image, self.end_of_chunk, self.pad) == last - 1
+        return {
+            "image_token_id": self.image,
+            "end_of_chunk_token_id": self.end_of_chunk,
+            "pad_token_id": self.pad,
+            "num_added_tokens": count if ours else 0,
+        }
+
+
+def find_tokenizer(*sources: str | Path | None) -> Any:
+    """The first tokenizer among these places; None if there is none."""
+    for source in sources:
+        if source is None or (
+            Path(source).is_dir() and not any(path.is_file() for path in Path(source).glob("*token*"))
+        ):
+            continue
+        try:
+            return AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def tokens_of(tokenizer: Any, added: Sequence[str]) -> Tokens:
+    """As OpenFlamingo and Otter do it: add what is missing in this order, then padding where there is none.
+
+    Raises:
+        CheckpointError: there is no tokenizer.
+    """
+    if tokenizer is None:
+        raise CheckpointError(
+            expected="the tokenizer that the language model was trained with",
+            got="none",
+            remedy="name a folder or a model that has it with --tokenizer",
+        )
+    add_in_order(tokenizer, added)
+    if tokenizer.pad_token is None:
+        tokenizer.add_special_tokens({"pad_token": "<PAD>"})
+    image, end = tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, END_OF_CHUNK_TOKEN])
+    return Tokens(image=image, end_of_chunk=end, pad=tokenizer.pad_token_id, rows=len(tokenizer), tokenizer=tokenizer)
+
+
+def add_in_order(tokenizer: Any, added: Sequence[str]) -> None:
+    """Give a tokenizer those of the special tokens that it lacks."""
+    vocabulary = tokenizer.get_vocab()
+    missing = [token for token in added if token not in vocabulary]
+    tokenizer.add_special_tokens({"extra_special_tokens": missing}, replace_extra_special_tokens=False)
+    tokenizer.padding_side = "left"

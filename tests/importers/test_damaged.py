@@ -1,0 +1,136 @@
+"""A damaged checkpoint is refused, and the line names the weight and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flamingo_app.errors import CheckpointError
+from flamingo_app.importers import Options, import_checkpoint
+from flamingo_app.importers.weights import open_weights
+from flamingo_app.interfaces.cli import main
+from tests.importers.golden import CASES, Case
+
+DAMAGED = {
+    "open_flamingo/gpt2_every2": "perceiver.layers.0.0.to_kv.weight",
+    "open_flamingo/opt_every2": "lang_encoder.model.decoder.layers.1.gated_cross_attn_layer.attn.to_q.weight",
+    "open_flamingo/neox_every2": "lang_encoder.embed_out.weight",
+    "open_flamingo_v1/llama_every2": "lang_encoder.model.layers.1.gated_cross_attn_layer.ff.1.weight",
+    "otter/llama_every2": "vision_encoder.vision_model.encoder.layers.1.self_attn.v_proj.weight",
+    "flamingo_mini/gpt2_every1": "flamingo.lm.h.1.lm_block.mlp.c_fc.weight",
+    "flamingo_mini/opt_every2": "resampler.layers.1.0.to_v.weight",
+}
+
+
+@pytest.mark.parametrize("damage", ["missing", "wrong shape"])
+@pytest.mark.parametrize("name", CASES)
+def test_it_names_the_weight(name: str, damage: str, tmp_path: Path):
+    case, weight = Case(name), DAMAGED[name]
+    with pytest.raises(CheckpointError, match="fetch it again") as raised:
+        import_checkpoint(damaged(case, weight, damage, tmp_path), tmp_path / "out", case.options(tmp_path))
+    assert weight in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_weight_counts(tmp_path: Path):
+    """Whichever of what trains is lost, it is named."""
+    case = Case("open_flamingo/opt_every2")
+    weights = torch.load(case.checkpoint, weights_only=True)
+    options = case.options(tmp_path)
+    for weight in weights.keys() - {"lang_encoder.lm_head.weight", "lang_encoder.model.decoder.embed_positions.weight"}:
+        torch.save({name: tensor for name, tensor in weights.items() if name != weight}, tmp_path / "damaged.pt")
+        with pytest.raises(CheckpointError) as raised:
+            import_checkpoint(tmp_path / "damaged.pt", tmp_path / "out", options)
+        assert weight in raised.value.expected
+
+
+def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    case = Case("open_flamingo/opt_every2")
+    source = damaged(case, "perceiver.norm.bias", "missing", tmp_path)
+    said = ["import", str(source), "--out", str(tmp_path / "out"), "--lm", str(case.folder / "lm")]
+    assert main([*said, "--vision", str(case.folder / "vision")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("flamingo: expected perceiver.norm.bias of shape [16]; got ")
+    assert err.count("\n") == 1
+
+
+def test_the_command_reports_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    case = Case("open_flamingo/opt_every2")
+    said = ["import", str(case.checkpoint), "--out", str(tmp_path / "out"), "--lm", str(case.folder / "lm")]
+    assert main([*said, "--vision", str(case.folder / "vision")]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "expected       39 weights\n  loaded         39 weights\n  truly missing  nothing" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (Options(), "--lm, which this checkpoint does not hold"),
+        (Options(lm="no/such-model"), "a language model that can be found"),
+    ],
+)
+def test_what_only_the_user_knows_is_asked_for(options: Options, message: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(Exception, match=message):
+        import_checkpoint(Case("open_flamingo/opt_every2").checkpoint, tmp_path / "out", options)
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path):
+    with pytest.raises(CheckpointError, match="new or empty"):
+        import_checkpoint(Case("otter/llama_every2").folder, Case("otter/llama_every2").folder, Options())
+
+
+def test_an_unknown_kind(tmp_path: Path):
+    save_file({"encoder.weight": torch.zeros(2)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"whose first weight is encoder\.weight"):
+        import_checkpoint(tmp_path, tmp_path / "out", Options())
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+@pytest.mark.parametrize("content", [Evil(), {"weight": "words"}, {}, [torch.zeros(1)]])
+def test_only_plain_tensors_are_read(content: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="tensors by name"):
+        open_weights(tmp_path)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_cut_short(tmp_path: Path):
+    for name in ("checkpoint.pt", "model.safetensors"):
+        (tmp_path / name).write_bytes(Case("open_flamingo/opt_every2").checkpoint.read_bytes()[:1000])
+        with pytest.raises(CheckpointError, match="fetch it again"):
+            open_weights(tmp_path / name)
+
+
+def test_two_files_need_a_choice(tmp_path: Path):
+    for name in ("first.pt", "second.pt"):
+        (tmp_path / name).touch()
+    with pytest.raises(CheckpointError, match="with 2 files of weights"):
+        open_weights(tmp_path)
+
+
+def damaged(case: Case, weight: str, damage: str, folder: Path) -> Path:
+    """A copy of the case's checkpoint, and of what lies beside it, with that weight gone or of another shape."""
+    whole = torch.load(case.checkpoint, weights_only=True)
+    prefix = "module." if "model_state_dict" in whole else ""
+    weights = whole.get("model_state_dict", whole)
+    tensor = weights.pop(prefix + weight)
+    if damage == "wrong shape":
+        weights[prefix + weight] = tensor[:-1].clone()
+    for beside in ("config.json", "tokenizer"):
+        if (case.folder / beside).is_dir():
+            shutil.copytree(case.folder / beside, folder / beside)
+        elif (case.folder / beside).exists():
+            shutil.copy(case.folder / beside, folder / beside)
+    torch.save(whole, folder / case.checkpoint.name)
+    return folder / case.checkpoint.name
