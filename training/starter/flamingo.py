@@ -23,11 +23,13 @@ from flamingo_app.prompt import Mark
 from training.loop import Batch, Plan, train
 from training.starter.vision import SIZE, normalise
 
-BATCH, GROUP = 32, 8
+BATCH, GROUP = 48, 12
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (28, 28, 26, 13, 4, 1)
-SINGLES = 0.2  # share of the steps that show single objects alone: names first, everything else grows from them
-PLAN = Plan(steps=2600, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+# Names first, everything else grows from them: up to here the steps show single objects; up to there single pages of all
+# kinds, of which a step sees twice as many as of chats; the rest are chats of several pictures, and made-up names.
+SINGLES, PAGES = 0.16, 0.82
+PLAN = Plan(steps=3300, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
@@ -39,12 +41,12 @@ PARTS: dict[str, Any] = {
 }
 
 
-def single_episode(things: Sequence[Object], random: Random) -> Episode:
-    """A picture of one thing, captioned or asked about."""
-    scene = random_scene("one", things, random)
+def page_episode(kind: Kind, things: Sequence[Object], random: Random) -> Episode:
+    """One page, captioned or asked about."""
+    scene = random_scene(kind, things, random)
     if random.random() < 0.5:
         return captioned([scene])
-    asked, answer = captions.question(scene, random, things, topics=("what", "what", "colour", "exists"))
+    asked, answer = captions.question(scene, random, things)
     return dialogue([((Mark.IMAGE, captions.as_typed(asked, random)), answer)], [scene])
 
 
@@ -57,7 +59,9 @@ class Draw:
 
     def episode(self, progress: float, random: Random) -> Episode:
         if progress < SINGLES:
-            return single_episode(self.things, random)
+            return page_episode("one", self.things, random)
+        if progress < PAGES:
+            return page_episode(random.choices(KINDS, SHARES)[0], self.things, random)
         task = random.choices(("captioned", "dialogue", "binding"), (48, 46, 6))[0]
         if task == "binding":
             return random_binding(self.things, random, most_pictures=6, made_up=0.5)
@@ -87,8 +91,11 @@ class Draw:
 
 @torch.no_grad()
 def open_gates(model: FlamingoForConditionalGeneration) -> None:
-    """Start from gates half open. A closed gate passes no gradient to what is behind it, and a short run wastes its first
-    thousand steps on that: the attention gates of a run begun at zero were still below 0.1 after four thousand."""
+    """Start from gates half open.
+
+    A closed gate passes no gradient to what is behind it, and a short run has no steps to waste on that: most attention
+    gates of a run begun at zero were still below 0.1 after four thousand.
+    """
     for name, parameter in model.named_parameters():
         if name.endswith("gate"):
             parameter.fill_(0.5)
