@@ -29,7 +29,7 @@ class Timeline(DynamicLayer):
 class MediaLayer(DynamicLayer):
     """Grows with the pictures; cropping text leaves it alone."""
 
-    def crop(self, *_: int) -> None:
+    def crop(self, tokens_to_remove: int) -> None:
         pass
 
 
@@ -54,7 +54,8 @@ class MediaCache:
 
     def images_seen(self) -> Int[Tensor, " batch"] | None:
         """How many pictures the cached text holds; None while there is no text."""
-        return self.timeline.keys[:, 0, -1, 0] if self.timeline.get_seq_length() else None
+        times = self.timeline.keys
+        return None if times is None or not times.numel() else times[:, 0, -1, 0]
 
     def extend(self, text_time: Int[Tensor, "batch tokens"], ordinals: Int[Tensor, "batch latents"] | None) -> None:
         """Append the times of new tokens and the ordinals of new latents."""
@@ -67,7 +68,8 @@ class MediaCache:
 
     def all_ordinals(self) -> Int[Tensor, "batch latents"] | None:
         """Of every latent, cached and new; None while no picture was given."""
-        return self.ordinals.keys[:, 0, :, 0] if self.ordinals.get_seq_length() else None
+        ordinals = self.ordinals.keys
+        return None if ordinals is None else ordinals[:, 0, :, 0]
 
     def _forget_cropped_images(self) -> None:
         """Blind the latents of pictures whose text was cropped: the next picture takes over their ordinals."""

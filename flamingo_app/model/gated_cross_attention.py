@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -54,8 +55,9 @@ class MaskedCrossAttention(nn.Module):
 
     def keys_and_values(self, media: Tensor | None, cached: MediaLayer | None) -> tuple[Tensor, Tensor]:
         """Of all pictures; a picture is projected in the call that brings it, and never again."""
-        if media is None:
-            return cached.keys, cached.values
+        if media is None:  # then something visible came earlier
+            earlier = cast(Any, cached)
+            return earlier.keys, earlier.values
         keys, values = (split_heads(half, self.heads) for half in self.to_kv(media).chunk(2, dim=-1))
         return (keys, values) if cached is None else cached.update(keys, values)
 

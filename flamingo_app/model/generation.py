@@ -55,7 +55,7 @@ class MediaGenerationMixin(GenerationMixin):
             kwargs["latents"] = cast(Any, self).encode_images(pixel_values.to(ids.device))
         if past_key_values is not None:
             kwargs["past_key_values"] = past_key_values
-        return super().generate(ids, generation_config, **kwargs)
+        return cast(Any, super()).generate(ids, generation_config, **kwargs)
 
     def _whole_length(self, ids: Tensor, attention_mask: Tensor | None, cache: Cache | None) -> int:
         """Tokens of cached and new text together."""
@@ -91,21 +91,21 @@ class MediaGenerationMixin(GenerationMixin):
         # The library looks for a parameter called `kwargs` to learn that `forward`'s keywords are taken.
         pictures = {name: kwargs.pop(name, None) for name in PICTURES}
         kwargs.pop("tokenizer", None)  # that of stop strings, which it hands on to every model
-        prepared = super().prepare_inputs_for_generation(
+        prepared = cast(Any, super()).prepare_inputs_for_generation(
             input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
         )
         if is_first_iteration or not kwargs.get("use_cache", True):
             prepared |= {name: value for name, value in pictures.items() if value is not None}
         return prepared
 
-    def _expand_inputs_for_generation(self, expand_size: int = 1, **kwargs: Any) -> tuple[Tensor, dict[str, Any]]:
+    def _expand_inputs_for_generation(self, expand_size: int = 1, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Repeat a given cache for beams, which the library forgets; the caller's own stays as it is."""
         cache: Cache | None = kwargs.get("past_key_values")
         if expand_size > 1 and cache is not None and cache.get_seq_length():
             kwargs["past_key_values"] = repeated = copy.copy(cache)
             repeated.layers = [copy.copy(layer) for layer in cache.layers]
             repeated.batch_repeat_interleave(expand_size)
-        return super()._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
+        return cast(Any, super())._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
 
 
 class Stop(StoppingCriteria):
@@ -114,7 +114,7 @@ class Stop(StoppingCriteria):
     def __init__(self, event: threading.Event) -> None:
         self.event = event
 
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
         return torch.full((len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
 
 

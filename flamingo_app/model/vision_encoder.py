@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -67,12 +67,12 @@ class VisionEncoder(nn.Module):
         return patches
 
 
-def build_tower(vision_config: dict[str, Any]) -> nn.Module:
+def build_tower(vision_config: dict[str, Any]) -> VisionTransformer | ModifiedResNet:
     """The tower's architecture, with random weights."""
     embed_dim, quick_gelu = vision_config["embed_dim"], vision_config.get("quick_gelu", False)
     # `output_tokens` makes the tower return a pair, which nobody here asks for.
     vision_cfg = {k: v for k, v in vision_config.items() if k not in ("embed_dim", "quick_gelu", "output_tokens")}
-    tower = _build_vision_tower(embed_dim, vision_cfg, quick_gelu)
+    tower = _build_vision_tower(embed_dim, cast(Any, vision_cfg), quick_gelu)
     if not isinstance(tower, VisionTransformer | ModifiedResNet):
         raise UnsupportedBackboneError(
             expected="an open_clip Vision Transformer or ModifiedResNet",
