@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
@@ -68,7 +68,7 @@ class _RandomNumbers:
         self.device_states = [torch.cuda.get_rng_state(device) for device in self.devices]
 
     @contextmanager
-    def again(self) -> Iterator[None]:
+    def again(self) -> Generator[None]:
         """Draw the same numbers once more; outside nothing has been drawn."""
         with torch.random.fork_rng(self.devices):
             torch.set_rng_state(self.cpu_state)

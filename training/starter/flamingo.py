@@ -25,10 +25,10 @@ from training.starter.vision import SIZE, normalise
 
 BATCH, GROUP = 48, 12
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
-SHARES = (28, 28, 26, 13, 4, 1)
-# Names first, everything else grows from them: up to here the steps show single objects; up to there single pages of all
-# kinds, of which a step sees twice as many as of chats; the rest are chats of several pictures, and made-up names.
-SINGLES, PAGES = 0.16, 0.82
+SHARES = (16, 32, 36, 12, 3, 1)
+# Names first, everything else grows from them: up to here the steps show single objects; up to there single pages of
+# all kinds, twice as many a second as of chats; the rest are chats of several pictures, and made-up names.
+SINGLES, PAGES = 0.16, 0.86
 PLAN = Plan(steps=3300, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
