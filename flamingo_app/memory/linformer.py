@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from einops import einsum
@@ -141,7 +142,7 @@ class Linformer(nn.Module):
     ) -> Float[Tensor, "batch tokens dim"]:
         """The tokens, having read each other; `mask` is True where there is a token."""
         if self.reversible:
-            return run_reversibly(x, [layer.reversible(mask) for layer in self.layers])
+            return run_reversibly(x, [cast(LinformerLayer, layer).reversible(mask) for layer in self.layers])
         for layer in self.layers:
             x = layer(x, mask)
         return x

@@ -42,8 +42,9 @@ class _ReversibleStack(torch.autograd.Function):
         return x1, x2
 
     @staticmethod
-    def backward(ctx: Any, grad1: Tensor, grad2: Tensor) -> Any:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         x1, x2 = ctx.saved_tensors
+        grad1, grad2 = grad_outputs
         gradients: list[Tensor | None] = []
         for layer in reversed(ctx.layers):
             through_g, from_g, g_grads = _again(layer.g, x1, grad2, layer.g_parameters)
