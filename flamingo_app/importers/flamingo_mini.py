@@ -28,6 +28,7 @@ TOWER = "vision_encoder.vision_model."
 
 
 def recognises(weights: Weights) -> bool:
+    """Whether the gated blocks are named as flamingo-mini does it."""
     return any(".xattn_block." in name for name in weights)
 
 

@@ -33,6 +33,7 @@ VISION = "ViT-L-14-quickgelu/openai"
 
 
 def recognises(weights: Weights) -> bool:
+    """Whether the weights are named as OpenFlamingo does it."""
     return any(name.startswith("lang_encoder.") for name in weights)
 
 

@@ -19,6 +19,7 @@ TOWER = "vision_encoder.vision_model."
 
 
 def recognises(weights: Weights) -> bool:
+    """Whether the weights are of OpenFlamingo's kind with the image tower among them."""
     return open_flamingo.recognises(weights) and any(name.startswith(TOWER) for name in weights)
 
 

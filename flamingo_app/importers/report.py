@@ -52,7 +52,7 @@ class Report:
     def lines(self) -> Iterator[str]:
         """The report for people."""
         yield f"{self.family}: {self.out}"
-        yield f"  expected       {len(self.loaded)} weights"
+        yield f"  expected       {len(self.loaded) + len(self.missing)} weights"
         yield f"  loaded         {len(self.loaded)} weights"
         yield f"  truly missing  {'; '.join(self.missing) or 'nothing'}"
         if self.unused:
