@@ -9,9 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decoding, first_token
+from benchmarks import decoding, first_token, importing
 
-BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {"first_token": first_token.run, "decoding": decoding.run}
+BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
+    "first_token": first_token.run,
+    "decoding": decoding.run,
+    "importing": importing.run,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

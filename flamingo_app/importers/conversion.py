@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from flamingo_app.config import FlamingoConfig
 from flamingo_app.errors import CheckpointError
@@ -38,7 +37,7 @@ def import_checkpoint(source: Path, out: Path, options: Options) -> Report:
     peer = read_peer(weights, source if source.is_dir() else source.parent, options)
     if peer.text_model is None or peer.text_config.vocab_size < peer.tokens.first:
         peer.text_config.vocab_size = peer.tokens.first
-    fields = peer.fields | peer.tokens.fields()
+    fields: dict[str, Any] = peer.fields | peer.tokens.fields()
     with torch.device("meta"):
         config = FlamingoConfig(text_config=peer.text_config, vision_config=peer.vision.config, **fields)
         model = FlamingoForConditionalGeneration(config)
@@ -55,7 +54,7 @@ def import_checkpoint(source: Path, out: Path, options: Options) -> Report:
     config.text_model = peer.text_model and _absolute(peer.text_model)
     if text.changed:
         config.text_model = "./text"
-        save_text(text.state, cast(PreTrainedModel, model.language_model).config, out / "text")
+        save_text(text.state, model.language_model.config, out / "text")
     config.vision_model = peer.vision.identity
     if not peer.vision.identity:
         config.vision_model = f"{LOCAL}./vision"

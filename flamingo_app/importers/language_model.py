@@ -41,7 +41,7 @@ def convert_text(peer: Peer, weights: Weights, model: FlamingoForConditionalGene
     Raises:
         CheckpointError: a weight is in neither, or has another shape.
     """
-    lm = cast(PreTrainedModel, model.language_model)
+    lm = model.language_model
     published = open_text(peer.text_model).state if peer.text_model else State()
     input_name, output_name = _name_of(lm, model.get_input_embeddings()), _name_of(lm, model.get_output_embeddings())
     shapes = {name: meta.shape for name, meta in lm.state_dict().items()}
