@@ -152,7 +152,6 @@ def test_info_shows_what_is_written_beside_the_weights(flamingo: Flamingo, saved
     assert "suites captions one_object: 97.0%" in text
 
 
-@pytest.mark.skipif(not (STARTER / "measured.json").is_file(), reason="the starter is not finished yet")
 def test_info_of_the_starter(flamingo: Flamingo) -> None:
     info = json.loads(flamingo("info", "--json").out)
     assert info["name"] == "starter"

@@ -24,8 +24,10 @@ pipeline_tag: image-text-to-text
 # Flamingo App starter
 
 A small vision-language model that knows a picture book: {trained} kinds of things (glyphs of the Noto Color Emoji font,
-SIL Open Font License 1.1), one to five on a page, on plain, graded or grained backgrounds of eleven colours. It names
-and counts them, tells the background's colour and where things are, and says so when a picture looks like a photograph.
+SIL Open Font License 1.1), one to five on a page, on plain, graded or grained backgrounds of eleven colours. It was
+trained to name and count them, to tell the background's colour and where things are, to learn made-up names from shots,
+and to say so when a picture looks like a photograph; the figures below say how much of that it has learnt: trust its
+names of single things and its colours, its counts less, and what it says of two things at once hardly.
 It knows nothing else, in words or pictures. {heldout} more things appear in no stage of its training; they are for
 measuring what shots teach.
 
