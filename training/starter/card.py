@@ -41,9 +41,9 @@ measuring what shots teach.
 
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
-This version was trained in several sittings while the recipe was still being changed: the language model's length and the
-mixture of the last stage were altered on the way. `make starter` follows the recipe as it stands now, and has not been
-run from nothing to the end since.
+This version was trained in several sittings while the recipe was still being changed: the language model's length and
+the mixture of the last stage were altered on the way. `make starter` follows the recipe as it stands now, and has not
+been run from nothing to the end since.
 
 ## Measured
 
