@@ -8,7 +8,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from benchmarks.clock import medians
-from flamingo_app.config import CLIP_VIT_B32, FlamingoConfig
+from flamingo_app.config import CLIP_VIT_B32, FlamingoConfig, GatedConfig
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 
 PICTURES, WORDS, NEW = 4, 100, 40
@@ -22,11 +22,11 @@ def run() -> dict[str, Any]:
     contenders = {"gpt2": lambda: _decode(plain, words, {})}
     for every in (1, 4):
         model = FlamingoForConditionalGeneration(
-            FlamingoConfig(text_config=GPT2Config(), vision_config=CLIP_VIT_B32, gated={"every": every})
+            FlamingoConfig(text_config=GPT2Config(), vision_config=CLIP_VIT_B32, gated=GatedConfig(every=every))
         ).eval()
-        for block in model.gated_blocks:
-            block.attn_gate.fill_(0.5)
-            block.ff_gate.fill_(0.5)
+        for name, parameter in model.named_parameters():
+            if name.endswith("gate"):
+                parameter.fill_(0.5)
         ids = torch.cat([torch.full((1, PICTURES), model.config.image_token_id), words], dim=1)
         latents = torch.randn(1, PICTURES, model.config.resampler.num_latents, model.config.dim_vision)
         contenders[f"every_{every}"] = lambda model=model, ids=ids, latents=latents: _decode(

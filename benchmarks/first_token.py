@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image
@@ -26,7 +26,7 @@ def run() -> dict[str, Any]:
     ids = processor.prompts([prompt], [[picture]])["input_ids"]
 
     def words_alone() -> None:
-        plain.generate(ids, max_new_tokens=1, do_sample=False, attention_mask=torch.ones_like(ids))
+        cast(Any, plain).generate(ids, max_new_tokens=1, do_sample=False, attention_mask=torch.ones_like(ids))
 
     seconds = medians({"with_picture": with_picture, "words_alone": words_alone})
     return seconds | {"ratio": seconds["with_picture"] / seconds["words_alone"], "threads": torch.get_num_threads()}

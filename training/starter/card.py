@@ -67,7 +67,7 @@ def write(folder: Path) -> None:
     model, processor = load("starter")
     results = evaluate(Reader(model, processor), list(SUITES), seed=SEED, items=ITEMS)
     seconds = {stage: json.loads((folder / f"{stage}.json").read_text())["seconds"] for stage in STAGES}
-    measured = {"seed": SEED, "items": ITEMS, "training_seconds": seconds, "suites": results}
+    measured: dict[str, Any] = {"seed": SEED, "items": ITEMS, "training_seconds": seconds, "suites": results}
     (STARTER / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
     sizes = {
         "vision": sum(p.numel() for p in model.vision_encoder.parameters()),
