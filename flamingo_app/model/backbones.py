@@ -133,6 +133,7 @@ def open_text(identity: str) -> TextBackbone:
     except (OSError, ValueError) as error:
         raise _unreachable("language model", identity) from error
     model = cast(PreTrainedModel, found)
+    model.config.name_or_path = identity  # the folder it lay in here says nothing elsewhere
     return TextBackbone(identity=identity, config=model.config, state=dict(model.state_dict()))
 
 
