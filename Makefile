@@ -25,7 +25,7 @@ test: $(VENV)/installed-dev ## every test; the browser tests too where a Chromiu
 check: $(VENV)/installed-dev ## lint, format, types, and the layers of the imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/pyright
 
 bench: $(VENV)/installed-dev ## speed, as ratios against something run side by side

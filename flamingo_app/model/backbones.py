@@ -27,10 +27,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
-import flamingo_app
 from flamingo_app.errors import CheckpointError, ModelNotFoundError
 
-STARTER = Path(flamingo_app.__file__).parent / "starter"
+STARTER = Path(__file__).parents[1] / "starter"
 LOCAL = "local-dir:"
 State = dict[str, Tensor]
 

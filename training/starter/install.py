@@ -11,13 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torchvision.transforms.functional import to_pil_image
 
-import flamingo_app
 from data.picture_book import OBJECTS, Kind, Renderer, objects, random_scene
+from flamingo_app.model.backbones import STARTER
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from training.starter.flamingo import PARTS
 
-STARTER = Path(flamingo_app.__file__).parent / "starter"
 EXAMPLES: tuple[tuple[Kind, str], ...] = (
     ("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"),
 )  # fmt: skip
