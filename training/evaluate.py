@@ -16,6 +16,7 @@ from flamingo_app import load
 from flamingo_app.errors import FlamingoError
 from training.suites import captions, fewshot, vqa
 from training.suites.reader import Reader
+from training.suites.score import scores
 
 SUITES: dict[str, Callable[..., dict[str, Any]]] = {"captions": captions.run, "vqa": vqa.run, "fewshot": fewshot.run}
 
@@ -28,11 +29,9 @@ def evaluate(reader: Reader, suites: list[str], *, seed: int, items: int) -> dic
 def table(results: dict[str, Any]) -> str:
     """The figures as lines: suite, figure, percent, interval, count."""
     lines: list[str] = []
-    for suite, figures in results.items():
-        for name, score in figures.items():
-            if "accuracy" in score:
-                share, low, high = (100 * score[key] for key in ("accuracy", "low", "high"))
-                lines.append(f"{suite:9} {name:32} {share:5.1f}%  [{low:5.1f}, {high:5.1f}]  n = {score['count']}")
+    for suite, name, score in scores(results):
+        share, low, high = (100 * score[key] for key in ("accuracy", "low", "high"))
+        lines.append(f"{suite:9} {name:32} {share:5.1f}%  [{low:5.1f}, {high:5.1f}]  n = {score['count']}")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from flamingo_app import load
 from training.evaluate import SUITES, evaluate
 from training.starter.install import STARTER
 from training.suites.reader import Reader
+from training.suites.score import scores
 
 README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
@@ -106,7 +107,5 @@ def rows(suites: dict[str, Any]) -> str:
     return "\n".join(
         f"| {suite}: {name.replace('_', ' ')} | {score['right']} | {score['count']} | {score['accuracy']:.1%} "
         f"| {score['low']:.1%} to {score['high']:.1%} |"
-        for suite, figures in suites.items()
-        for name, score in figures.items()
-        if "accuracy" in score
+        for suite, name, score in scores(suites)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -33,6 +33,12 @@ class Score:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def scores(suites: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(suite, figure, score) of everything that was measured; figures of figures are passed over."""
+    for suite, figures in suites.items():
+        yield from ((suite, name, score) for name, score in figures.items() if "accuracy" in score)
 
 
 def mentions(text: str, *names: str) -> bool:
