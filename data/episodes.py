@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import cast
 
 from data import captions
 from data.made_up_names import made_up_names
@@ -143,6 +144,64 @@ def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequen
             )
         known.add(of)
     return dialogue(turns, scenes)
+
+
+def comparing(pairs: Sequence[tuple[Scene, Scene]]) -> Episode:
+    """Two pictures at a time, told whether they show the same thing: `<image> and<image> same.<|endofchunk|> ...`."""
+    pieces: list[Weighted] = []
+    for first, second in pairs:
+        answer = "same" if first.counts.keys() == second.counts.keys() else "different"
+        pieces += [(Mark.IMAGE, 0.0), (" and", 0.0), (Mark.IMAGE, 0.0), (f" {answer}.", 1.0), (Mark.END_OF_CHUNK, 0.2)]
+    return Episode(pieces=tuple(pieces), scenes=tuple(scene for pair in pairs for scene in pair))
+
+
+def random_comparing(things: Sequence[Object], random: Random) -> Episode:
+    """One to six pairs of single objects, half of them alike, in renderings of their own."""
+    pairs: list[tuple[Scene, Scene]] = []
+    for _ in range(random.randint(1, 6)):
+        first, other = random.sample(list(things), 2)
+        second = first if random.random() < 0.5 else other
+        pairs.append((random_scene("one", [first], random), random_scene("one", [second], random)))
+    return comparing(pairs)
+
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
+WHICH = ("which picture had the {}?", "which picture showed the {}?", "in which picture was the {}?")
+
+
+def which_picture(scenes: Sequence[Scene], random: Random, *, told: bool) -> Episode:
+    """Several pictures of one thing each, then one or two questions: which of them had it?
+
+    Args:
+        told: the user names each picture, so that it can be answered from the words alone.
+    """
+    names = [next(iter(scene.counts)).name for scene in scenes]
+    shown: list[Piece] = []
+    for name in names:
+        shown += [Mark.IMAGE, *([f"a {name}."] if told else [])]
+    turns: list[tuple[tuple[Piece, ...], str]] = []
+    for asked in random.sample(range(len(scenes)), random.randint(1, 2)):
+        words = captions.as_typed(random.choice(WHICH).format(names[asked]), random)
+        turns.append(((words,) if turns else (*shown, words), f"the {ORDINALS[asked]} picture."))
+    return dialogue(turns, scenes)
+
+
+def random_which_picture(things: Sequence[Object], random: Random, *, told: bool) -> Episode:
+    """Two to five pictures of different things."""
+    chosen = random.sample(list(things), random.randint(2, 5))
+    return which_picture([random_scene("one", [thing], random) for thing in chosen], random, told=told)
+
+
+def random_styled(things: Sequence[Object], random: Random) -> Episode:
+    """Two to five pictures captioned in one style; from the second on the style can be known, the first is not asked."""
+    style = random.choice(tuple(captions.STYLES.values()))
+    kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 5))
+    scenes = [random_scene(cast(Kind, kind), things, random) for kind in kinds]
+    pieces: list[Weighted] = []
+    for number, scene in enumerate(scenes):
+        weight = 1.0 if number else 0.0
+        pieces += [(Mark.IMAGE, 0.0), (f" {style(scene)}", weight), (Mark.END_OF_CHUNK, weight)]
+    return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
 
 
 def random_binding(

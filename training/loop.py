@@ -1,4 +1,4 @@
-"""One training loop for every stage: batches named by their step, AdamW, warm-up and cosine, resumed exactly.
+"""One training loop for every stage: batches named by their step, warm-up and cosine, resumed exactly.
 
 A batch depends on (seed, step) alone, so a run that was killed and resumed sees what an uninterrupted one sees.
 """
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from training import checkpoint
 from training.checkpoint import Checkpoint
+from training.optimizer import Optimizers
 
 Batch = dict[str, Any]
 
@@ -30,6 +31,7 @@ class Plan:
     Args:
         steps: optimiser steps in all.
         learning_rate: at the end of the warm-up; it falls along a half cosine to a twentieth of that.
+        matrix_rate: the same for the matrices, which Muon steps (see `training.optimizer`).
         warmup: steps of linear warm-up.
         weight_decay: on matrices alone; gates, norms, biases and embeddings have none.
         betas: of AdamW.
@@ -41,6 +43,7 @@ class Plan:
 
     steps: int
     learning_rate: float
+    matrix_rate: float
     warmup: int = 100
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
@@ -63,27 +66,12 @@ class _Steps(Dataset[Batch]):
         return self.steps
 
 
-def parameter_groups(module: nn.Module, plan: Plan, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """AdamW's groups: by whether decay applies, and by the factor on the learning rate.
-
-    Args:
-        rates: ending of a parameter's name -> factor, e.g. {"gate": 10.0}; all others 1.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in module.named_parameters():
-        if parameter.requires_grad:
-            decay = plan.weight_decay if parameter.ndim >= 2 and "embed" not in name and "latents" not in name else 0.0
-            factor = next((factor for ending, factor in rates.items() if name.endswith(ending)), 1.0)
-            groups.setdefault((decay, factor), []).append(parameter)
-    return [{"params": members, "weight_decay": decay, "factor": factor} for (decay, factor), members in groups.items()]
-
-
-def rate(step: int, plan: Plan) -> float:
-    """The learning rate of a step: linear warm-up, then half a cosine down to a twentieth."""
+def share(step: int, plan: Plan) -> float:
+    """The share of its learning rate that a step has: linear warm-up, then half a cosine down to a twentieth."""
     if step < plan.warmup:
-        return plan.learning_rate * (step + 1) / plan.warmup
+        return (step + 1) / plan.warmup
     progress = (step - plan.warmup) / max(1, plan.steps - plan.warmup)
-    return plan.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def train(
@@ -101,27 +89,32 @@ def train(
     Args:
         draw: the batch of a step.
         loss: of a batch, with figures to show.
-        rates: see `parameter_groups`.
+        rates: ending of a parameter's name -> factor on its learning rate, e.g. {"gate": 10.0}; all others 1.
         watch: (every so many steps, a function whose line is printed): samples and small evaluations.
     """
-    optimizer = torch.optim.AdamW(parameter_groups(module, plan, rates or {}), betas=plan.betas, lr=plan.learning_rate)
-    start = _resume(module, optimizer, plan, folder)
+    optimizers = Optimizers(
+        module,
+        rate=plan.learning_rate,
+        matrix_rate=plan.matrix_rate,
+        weight_decay=plan.weight_decay,
+        betas=plan.betas,
+        factors=rates or {},
+    )
+    start = _resume(module, optimizers, plan, folder)
     todo = range(start, plan.steps)
     batches = DataLoader(_Steps(draw, plan.steps), batch_size=None, sampler=todo, num_workers=plan.workers)
     bar = tqdm(zip(todo, batches, strict=True), total=plan.steps, initial=start, desc=folder.name, mininterval=5)
     saved = time.monotonic()
     for step, batch in bar:
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, plan) * group["factor"]
         value, figures = loss(batch)
         if not value.isfinite():
             raise FloatingPointError(
                 f"the loss of step {step} is {value.item()}; the last good checkpoint is in {folder}"
             )
-        optimizer.zero_grad(set_to_none=True)
+        module.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), plan.clip)
-        optimizer.step()
+        optimizers.step(share(step, plan))
         bar.set_postfix(
             {"loss": f"{value.item():.3f}"} | {name: f"{figure:.3f}" for name, figure in figures.items()}, refresh=False
         )
@@ -129,25 +122,23 @@ def train(
             if (step + 1) % every == 0:
                 tqdm.write(f"{folder.name} step {step + 1}: {describe()}")
         if time.monotonic() - saved > plan.save_seconds or step + 1 == plan.steps:
-            checkpoint.save(folder, _snapshot(module, optimizer, plan, step + 1))
+            checkpoint.save(folder, _snapshot(module, optimizers, plan, step + 1))
             saved = time.monotonic()
 
 
-def _snapshot(module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> Checkpoint:
+def _snapshot(module: nn.Module, optimizers: Optimizers, plan: Plan, step: int) -> Checkpoint:
     frozen = {
         name for name, parameter in module.named_parameters(remove_duplicate=False) if not parameter.requires_grad
     }
     state = {name: tensor.clone() for name, tensor in module.state_dict().items() if name not in frozen}
-    return Checkpoint(
-        step=step, model=state, optimizer=checkpoint.optimizer_tensors(optimizer), notes={"plan": asdict(plan)}
-    )
+    return Checkpoint(step=step, model=state, optimizer=optimizers.tensors(), notes={"plan": asdict(plan)})
 
 
-def _resume(module: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan, folder: Path) -> int:
+def _resume(module: nn.Module, optimizers: Optimizers, plan: Plan, folder: Path) -> int:
     """Load the newest complete checkpoint and return the step to go on from; 0 where there is none."""
     found = checkpoint.latest(folder)
     if found is None:
         return 0
     module.load_state_dict(found.model, strict=False)
-    checkpoint.restore_optimizer(optimizer, found.optimizer)
+    optimizers.restore(found.optimizer)
     return min(found.step, plan.steps)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from training.loop import Batch, Plan, parameter_groups, rate, train
+from training.loop import Batch, Plan, share, train
 
-PLAN = Plan(steps=12, learning_rate=1e-2, warmup=3, save_seconds=0.0)
+PLAN = Plan(steps=12, learning_rate=1e-2, matrix_rate=1e-2, warmup=3, save_seconds=0.0)
 
 
 class Draw:
@@ -70,16 +70,9 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_last_good_chec
     assert (tmp_path / "step-0000002").is_dir()
 
 
-def test_decay_spares_vectors_and_named_parts_learn_at_their_own_rate() -> None:
-    groups = parameter_groups(network(), PLAN, {"bias": 10.0})
-    for group in groups:
-        matrices = [parameter.ndim >= 2 for parameter in group["params"]]
-        assert all(matrices) == bool(group["weight_decay"])
-    assert {group["factor"] for group in groups} == {1.0, 10.0}
-
-
 def test_the_rate_rises_then_falls() -> None:
-    rates = [rate(step, replace(PLAN, steps=100, warmup=10)) for step in range(100)]
+    rates = [share(step, replace(PLAN, steps=100, warmup=10)) for step in range(100)]
     assert rates.index(max(rates)) in (9, 10)
     assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.06 * max(rates)
+    assert max(rates) == 1
+    assert rates[-1] < 0.06

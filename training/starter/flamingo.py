@@ -29,7 +29,7 @@ SHARES = (16, 32, 36, 12, 3, 1)
 # Names first, everything else grows from them: up to here the steps show single objects; up to there single pages of
 # all kinds, twice as many a second as of chats; the rest are chats of several pictures, and made-up names.
 SINGLES, PAGES = 0.16, 0.86
-PLAN = Plan(steps=3300, learning_rate=1e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+PLAN = Plan(steps=3300, learning_rate=1e-3, matrix_rate=2e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},

@@ -8,6 +8,7 @@ and to say the name that went with them, serves pictures of anything later.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -19,7 +20,17 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from data.collate import collate
-from data.episodes import FORMATS, Episode, binding, random_binding, random_captioned, random_dialogue
+from data.episodes import (
+    FORMATS,
+    Episode,
+    binding,
+    random_binding,
+    random_captioned,
+    random_comparing,
+    random_dialogue,
+    random_styled,
+    random_which_picture,
+)
 from data.made_up_names import made_up_names
 from data.picture_book import Kind, objects, random_scene
 from training.loop import Batch, Plan, train
@@ -27,21 +38,22 @@ from training.starter.tokenizer import VOCABULARY
 
 POSITIONS = 512
 WIDTH = 192
-BATCH = 24
+BATCH, ROW = 12, 256  # rows of a batch, tokens of a row
+WAVELENGTH = 1000.0
 INIT = 0.05  # deviation of the initial weights: with GPT-2's 0.02 a model this small does not find the circuit
 SOFT_SCALE, SOFT_NOISE = 1.4 * INIT, 0.3 * INIT
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (40, 20, 20, 15, 3, 2)
-PLAN = Plan(steps=1300, learning_rate=1e-3, warmup=100, seed=2_000_000, weight_decay=0.01)
-SOFT_SHARE = 0.6  # of the episodes of a batch; the rest is the book's language without pictures
-# Names of several tokens within sentences need a second circuit (which token comes next) on top of the first (whose
-# name), and neither is found while both are missing. So this share of the steps has only pictures with one-word names.
-WORDS_FIRST = 0.28
+PLAN = Plan(steps=2000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=2_000_000, weight_decay=0.01)
+TASKS = {"binding": 45, "comparing": 5, "which": 8, "styled": 6, "captioned": 14, "dialogue": 22}  # shares
+# Names of several tokens need a second circuit (which token comes next) on top of the first (whose name), and both are
+# found soonest where there is nothing else: so first pictures with one-word names alone, then all ways of naming.
+WORDS_FIRST, NAMES_FIRST = 0.12, 0.35
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
     """The architecture, with random weights."""
-    return GPT2LMHeadModel(
+    model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=VOCABULARY,
             n_positions=POSITIONS,
@@ -57,32 +69,53 @@ def build(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
             pad_token_id=cast(int, tokenizer.pad_token_id),
         )
     )
+    # Waves instead of noise as the first positions (Vaswani et al. 2017, section 3.5): then "the token before" is the
+    # same turn everywhere, and heads that look there, of which binding is made, are learnt once and not per position.
+    place = torch.arange(POSITIONS)[:, None] * WAVELENGTH ** -(torch.arange(WIDTH // 2) / (WIDTH // 2))
+    model.transformer.wpe.weight.data = INIT * math.sqrt(2) * torch.cat([place.sin(), place.cos()], 1)
+    return model
 
 
 class Draw:
-    """Batches of episodes; the batch of a step is always the same."""
+    """Batches of rows filled with episodes, one after another; the batch of a step is always the same.
+
+    Rows are full, so that nothing is spent on padding, and an episode begins anywhere in them, so that what is learnt
+    holds at every position.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, plan: Plan) -> None:
         self.tokenizer, self.plan, self.things = tokenizer, plan, objects("trained")
 
+    def episode(self, progress: float, random: Random) -> Episode:
+        if progress < WORDS_FIRST:
+            return random_binding(self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1])
+        task = "binding" if progress < NAMES_FIRST else random.choices(tuple(TASKS), tuple(TASKS.values()))[0]
+        if task == "binding":
+            return random_binding(self.things, random, most_pictures=random.choice([12, 12, 24, 36]))
+        if task == "comparing":
+            return random_comparing(self.things, random)
+        if task == "which":
+            return random_which_picture(self.things, random, told=True)
+        if task == "styled":
+            return random_styled(self.things, random)
+        make = random_captioned if task == "captioned" else random_dialogue
+        return make(KINDS, SHARES, self.things, random)
+
     def __call__(self, step: int) -> Batch:
         random = Random(self.plan.seed + step)
-        words_first = step < WORDS_FIRST * self.plan.steps
-        most = random.choice([12, 12, 24, 36])
-        episodes = [
-            random_binding(self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1])
-            if words_first
-            else random_binding(self.things, random, most_pictures=most)
-            if random.random() < SOFT_SHARE
-            else random.choice([random_captioned, random_dialogue])(KINDS, SHARES, self.things, random)
-            for _ in range(BATCH if words_first or most == 12 else BATCH // 2)
-        ]
-        batch = collate(episodes, self.tokenizer)
-        weighted = batch["weights"]
-        batch["weights"] = torch.where(
-            weighted > 0, weighted, 0.1 * batch["attention_mask"]
-        )  # a language model reads all
-        return batch | {"soft": soft_words(episodes, batch, random.getrandbits(32))}
+        rows = [self._row(step / self.plan.steps, random) for _ in range(BATCH)]
+        batch: Batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        # a language model reads all words, not only those that are asked for
+        batch["weights"] = torch.where(batch["weights"] > 0, batch["weights"], 0.1 * (batch["text_time"] >= 0))
+        return batch
+
+    def _row(self, progress: float, random: Random) -> Batch:
+        parts: list[Batch] = []
+        while sum(part["input_ids"].shape[1] for part in parts) < ROW:
+            episode = self.episode(progress, random)
+            part = collate([episode], self.tokenizer)
+            parts.append(part | {"soft": soft_words([episode], part, random.getrandbits(32))})
+        return {name: torch.cat([part[name] for part in parts], 1)[0, :ROW] for name in parts[0]}
 
 
 def soft_words(episodes: Sequence[Episode], batch: Batch, seed: int) -> Tensor:

@@ -15,6 +15,15 @@ from data.picture_book import objects, random_scene
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 
 VOCABULARY = 1536
+# Words of teaching and of talks about several pictures, which the sentences drawn below hold rarely or never.
+TEACHING = (
+    "this is called", "it is called", "what is this called?", "which one is this?", "look, a", "i see.", "tags:",
+    "which picture had the", "which picture showed the", "the first picture", "the second picture",
+    "the third picture", "the fourth picture", "the fifth picture", "the last picture", "do you remember the name?",
+    "what was it called?", "same", "different", "are they the same?", "earlier before after again now then",
+    "zero one two three four five six seven eight nine ten eleven twelve", "my name is", "what is my name?",
+    "your friend", "i like it", "a photo of a", "an image of a", "this one is a", "picture of", "nothing",
+)  # fmt: skip
 PAD_TOKEN = "<pad>"
 
 
@@ -30,6 +39,8 @@ def sentences(seed: int, count: int = 40_000) -> Iterator[str]:
         yield f" {captions.caption(scene)}"
         yield f" {captions.alternative_caption(scene, random)}"
         yield f" {made_up_name(random)}"
+    for words in (captions.UNKNOWN, captions.NO_PICTURE, *TEACHING):
+        yield from (f" {words}" for _ in range(50))
     for said, answer in captions.CHITCHAT:
         yield from (f"user: {words}\nassistant: {answer}" for words in said)
 
