@@ -193,7 +193,7 @@ def random_which_picture(things: Sequence[Object], random: Random, *, told: bool
 
 
 def random_styled(things: Sequence[Object], random: Random) -> Episode:
-    """Two to five pictures captioned in one style; from the second on the style can be known, the first is not asked."""
+    """Two to five pictures captioned in one style, which can be known from the second on; the first is not asked."""
     style = random.choice(tuple(captions.STYLES.values()))
     kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 5))
     scenes = [random_scene(cast(Kind, kind), things, random) for kind in kinds]
