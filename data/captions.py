@@ -78,6 +78,13 @@ STYLES: dict[str, Callable[[Scene], str]] = {
     "shown": lambda scene: f"this picture shows {things(scene)}.",
 }
 
+# What shots can ask for without a word of asking: how many there are, on what background, what stands leftmost.
+RULES: dict[str, Callable[[Scene], str]] = {
+    "count": lambda scene: NUMBERS[len(scene.objects)],
+    "colour": lambda scene: scene.colour,
+    "leftmost": lambda scene: noun(min(scene.objects, key=lambda placed: placed.x).thing),
+}
+
 
 # Questions. Each function asks one thing of a scene, or returns None where the scene cannot be asked.
 

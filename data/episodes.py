@@ -10,7 +10,7 @@ learnt is to read them from the shots (Tsimpoukelli et al. 2021, section 4; Chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import cast
@@ -192,16 +192,30 @@ def random_which_picture(things: Sequence[Object], random: Random, *, told: bool
     return which_picture([random_scene("one", [thing], random) for thing in chosen], random, told=told)
 
 
-def random_styled(things: Sequence[Object], random: Random) -> Episode:
-    """Two to five pictures captioned in one style, which can be known from the second on; the first is not asked."""
-    style = random.choice(tuple(captions.STYLES.values()))
-    kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 5))
-    scenes = [random_scene(cast(Kind, kind), things, random) for kind in kinds]
+Speaker = Callable[[Scene], str]
+
+
+def styled(scenes: Sequence[Scene], say: Speaker) -> Episode:
+    """Pictures that are all spoken of in one way, which can be known from the second on; the first is not asked."""
     pieces: list[Weighted] = []
     for number, scene in enumerate(scenes):
         weight = 1.0 if number else 0.0
-        pieces += [(Mark.IMAGE, 0.0), (f" {style(scene)}", weight), (Mark.END_OF_CHUNK, weight)]
+        pieces += [(Mark.IMAGE, 0.0), (f" {say(scene)}", weight), (Mark.END_OF_CHUNK, weight)]
     return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
+
+
+def random_styled(things: Sequence[Object], random: Random) -> Episode:
+    """Two to five pictures captioned in one style."""
+    style = random.choice(tuple(captions.STYLES.values()))
+    kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 5))
+    return styled([random_scene(cast(Kind, kind), things, random) for kind in kinds], style)
+
+
+def random_ruled(things: Sequence[Object], random: Random) -> Episode:
+    """Two to nine pictures, each with what one unspoken rule asks for; the rule is to be found from the first."""
+    rule = random.choice(tuple(captions.RULES.values()))
+    kinds = random.choices(("group", "pair", "mixed"), (2, 2, 1), k=random.randint(2, 9))
+    return styled([random_scene(cast(Kind, kind), things, random) for kind in kinds], rule)
 
 
 def random_binding(

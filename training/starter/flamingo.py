@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +15,18 @@ from transformers import PreTrainedTokenizerFast
 
 from data import captions
 from data.collate import collate
-from data.episodes import Episode, captioned, dialogue, random_binding, random_captioned, random_dialogue
+from data.episodes import (
+    Episode,
+    captioned,
+    dialogue,
+    random_binding,
+    random_captioned,
+    random_comparing,
+    random_dialogue,
+    random_ruled,
+    random_styled,
+    random_which_picture,
+)
 from data.picture_book import Kind, Object, Renderer, objects, random_scene
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.vision_encoder import VisionEncoder
@@ -23,13 +34,29 @@ from flamingo_app.prompt import Mark
 from training.loop import Batch, Plan, train
 from training.starter.vision import SIZE, normalise
 
-BATCH, GROUP = 48, 12
+PICTURES, GROUP = 60, 15  # pictures of a batch; episodes that are read together, of like length
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (16, 32, 36, 12, 3, 1)
-# Names first, everything else grows from them: up to here the steps show single objects; up to there single pages of
-# all kinds, twice as many a second as of chats; the rest are chats of several pictures, and made-up names.
-SINGLES, PAGES = 0.16, 0.86
-PLAN = Plan(steps=3300, learning_rate=1e-3, matrix_rate=2e-3, warmup=100, seed=3_000_000, weight_decay=0.02, workers=1)
+# Up to which share of the steps episodes are drawn in which proportions. Names first, everything else grows from them;
+# single pages teach most a second, so most of the time goes to them.
+PHASES: tuple[tuple[float, dict[str, int]], ...] = (
+    (0.08, {"name": 1}),
+    (0.70, {"page": 93, "binding": 7}),
+    (
+        1.00,
+        {
+            "page": 51,
+            "captioned": 9,
+            "dialogue": 22,
+            "binding": 11,
+            "comparing": 2,
+            "which": 3,
+            "styled": 1,
+            "ruled": 2,
+        },
+    ),
+)
+PLAN = Plan(steps=6000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
@@ -56,25 +83,29 @@ class Draw:
     def __init__(self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, plan: Plan) -> None:
         self.tokenizer, self.vision, self.plan = tokenizer, vision, plan
         self.things, self.renderer = objects("trained"), Renderer(SIZE)
-
-    def episode(self, progress: float, random: Random) -> Episode:
-        if progress < SINGLES:
-            return page_episode("one", self.things, random)
-        if progress < PAGES:
-            return page_episode(random.choices(KINDS, SHARES)[0], self.things, random)
-        task = random.choices(("captioned", "dialogue", "binding"), (48, 46, 6))[0]
-        if task == "binding":
-            return random_binding(self.things, random, most_pictures=6, made_up=0.5)
-        make = random_captioned if task == "captioned" else random_dialogue
-        return make(KINDS, SHARES, self.things, random)
+        self.tasks: dict[str, Callable[[Random], Episode]] = {
+            "name": lambda random: page_episode("one", self.things, random),
+            "page": lambda random: page_episode(random.choices(KINDS, SHARES)[0], self.things, random),
+            "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
+            "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
+            "binding": lambda random: random_binding(self.things, random, made_up=0.6),
+            "comparing": lambda random: random_comparing(self.things, random),
+            "which": lambda random: random_which_picture(self.things, random, told=False),
+            "styled": lambda random: random_styled(self.things, random),
+            "ruled": lambda random: random_ruled(self.things, random),
+        }
 
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
         """Groups of episodes of like length, so that little is spent on padding."""
         random = Random(self.plan.seed + step)
-        episodes = [self.episode(step / self.plan.steps, random) for _ in range(BATCH)]
+        proportions = next(tasks for until, tasks in PHASES if step < until * self.plan.steps)
+        episodes: list[Episode] = []
+        while sum(len(episode.scenes) for episode in episodes) < PICTURES:
+            (task,) = random.choices(tuple(proportions), tuple(proportions.values()))
+            episodes.append(self.tasks[task](random))
         episodes.sort(key=lambda episode: (len(episode.scenes), len(episode.pieces)))
-        groups = [episodes[start : start + GROUP] for start in range(0, BATCH, GROUP)]
+        groups = [episodes[start : start + GROUP] for start in range(0, len(episodes), GROUP)]
         return {"groups": [self._tensors(group) for group in groups]}
 
     def _tensors(self, episodes: Sequence[Episode]) -> Batch:

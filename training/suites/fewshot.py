@@ -1,63 +1,166 @@
-"""Fast binding: things that no training stage saw get made-up names from their shots; then one is asked for.
+"""Does it learn from shots? Tasks that only the shots explain, with controls that take away what could explain them.
+
+    binding     things that no training stage saw get made-up names; then one of them is asked for
+    matching    two pictures: do they show the same thing?
+    style       captions in one of several forms
+    rules       one unspoken rule: how many, which background, what stands leftmost
 
 Open-ended and greedy, at most 15 new tokens, cut at the first line or end of chunk, lower case, exact match, as VL-ICL
-Bench does (Zong et al. 2024). Controls: blank supports, and supports whose names are shuffled.
+Bench does (Zong et al. 2024).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 from PIL import Image
 
+from data import captions
 from data.made_up_names import made_up_names
-from data.picture_book import objects, random_scene
-from flamingo_app.prompt import Prompt, caption_prompt
+from data.picture_book import Kind, Scene, objects, random_scene
+from flamingo_app.prompt import Mark, Piece, Prompt, said
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
-POINTS = ((2, 1), (2, 4), (5, 1))  # ways, shots a class
+WAYS = ((2, 1), (2, 2), (2, 4), (5, 1), (5, 2), (5, 4), (10, 4))  # binding: ways, shots a class
+SHOTS = (0, 1, 2, 4, 8)  # the other tasks
+CONTROL_ITEMS = 250  # a control needs no narrow interval
+NAME_TOKENS = 3  # names are of one to so many tokens
+
+
+@dataclass(frozen=True)
+class Shot:
+    """Pictures with what is said of them: `between` words stand after each picture but the last."""
+
+    scenes: tuple[Scene, ...]
+    label: str
+    between: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Shots, and a query whose label is asked for; the controls are items too."""
+
+    shots: tuple[Shot, ...]
+    query: Shot
+    blank_shots: bool = False
+    blank_query: bool = False
+    described: bool = False  # words in place of the pictures
+
+    def prompt(self) -> Prompt:
+        pieces: list[Piece] = []
+        for shot in self.shots:
+            pieces += [*self._shown(shot), *said(shot.label), Mark.END_OF_CHUNK]
+        return (*pieces, *self._shown(self.query))
+
+    def _shown(self, shot: Shot) -> list[Piece]:
+        pieces: list[Piece] = []
+        for number, scene in enumerate(shot.scenes):
+            pieces += [*said(shot.between if number else "")]
+            pieces += [*said(f"{captions.things(scene)}.")] if self.described else [Mark.IMAGE]
+        return pieces
+
+    def pictures(self) -> list[Image.Image]:
+        if self.described:
+            return []
+        shots = drawn([scene for shot in self.shots for scene in shot.scenes])
+        query = drawn(self.query.scenes)
+        return (blank(shots) if self.blank_shots else shots) + (blank(query) if self.blank_query else query)
+
+
+Control = Callable[[Item, Random], Item]
+
+
+def _shuffled(item: Item, random: Random) -> Item:
+    labels = random.sample([shot.label for shot in item.shots], len(item.shots))
+    return replace(
+        item, shots=tuple(replace(shot, label=label) for shot, label in zip(item.shots, labels, strict=True))
+    )
+
+
+CONTROLS: dict[str, Control] = {
+    "": lambda item, random: item,
+    "_blank_supports": lambda item, random: replace(item, blank_shots=True),
+    "_blank_query": lambda item, random: replace(item, blank_query=True),
+    "_shuffled_names": _shuffled,
+    "_described_in_words": lambda item, random: replace(item, described=True),
+}
 
 
 def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
-    """Accuracy at every point, with its controls."""
+    """Accuracy at every point of every task, each with its controls."""
+    points: dict[str, Callable[[Random], Item]] = {
+        f"{ways}_way_{shots}_shot": _binding(reader, ways, shots) for ways, shots in WAYS
+    }
+    for name, task in (("matching", _matching), ("style", _styled), ("rules", _ruled)):
+        points |= {f"{name}_{shots}_shot": task(shots) for shots in SHOTS}
     results: dict[str, Any] = {}
-    for ways, shots in POINTS:
-        random = Random(f"fewshot {ways} {shots} {seed}")
-        prompts, shuffled, images, answers = [], [], [], []
-        for _ in range(items):
-            prompt, wrong, pictures, answer = _episode(ways, shots, random)
-            prompts.append(prompt)
-            shuffled.append(wrong)
-            images.append(pictures)
-            answers.append(answer)
-        blanked = [[*blank(row[:-1]), row[-1]] for row in images]
-        for control, asked, shown in (
-            ("", prompts, images),
-            ("_blank_supports", prompts, blanked),
-            ("_shuffled_names", shuffled, images),
-        ):
-            results[f"{ways}_way_{shots}_shot{control}"] = _exact(reader, asked, shown, answers).as_json()
+    for point, draw in points.items():
+        drawn_items = [draw(Random(f"fewshot {point} {seed} {number}")) for number in range(items)]
+        for control, change in CONTROLS.items():
+            if control and not drawn_items[0].shots:
+                continue
+            random = Random(f"control {point} {control} {seed}")
+            asked = drawn_items[:CONTROL_ITEMS] if control else drawn_items
+            results[point + control] = _exact(reader, [change(item, random) for item in asked]).as_json()
     return results
 
 
-def _episode(ways: int, shots: int, random: Random) -> tuple[Prompt, Prompt, list[Image.Image], str]:
-    """The prompt, the prompt with its names shuffled, the pictures (the query last), and the answer."""
-    things, names = random.sample(objects("heldout"), ways), made_up_names(ways, random)
-    supports = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots)
-    query = random.randrange(ways)
-    scenes = [random_scene("one", [things[of]], random) for of in (*supports, query)]
-    labels = [names[of] for of in supports]
-    return caption_prompt(labels), caption_prompt(random.sample(labels, len(labels))), drawn(scenes), names[query]
+def _binding(reader: Reader, ways: int, shots: int) -> Callable[[Random], Item]:
+    """Every class is shown `shots` times, in any order and in new renderings; the query's class is drawn by itself."""
+
+    def draw(random: Random) -> Item:
+        things = random.sample(objects("heldout"), ways)
+        names = _names(reader, ways, random)
+        order = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots)
+        supports = tuple(Shot((random_scene("one", [things[of]], random),), names[of]) for of in order)
+        of = random.randrange(ways)
+        return Item(supports, Shot((random_scene("one", [things[of]], random),), names[of]))
+
+    return draw
 
 
-def _exact(
-    reader: Reader, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], answers: Sequence[str]
-) -> Score:
-    said = reader.answer(prompts, images, tokens=15)
-    return Score.of(_first_line(text) == answer for text, answer in zip(said, answers, strict=True))
+def _names(reader: Reader, count: int, random: Random) -> list[str]:
+    while True:
+        names = made_up_names(count, random)
+        if all(len(reader.processor.tokenizer.encode(f" {name}")) <= NAME_TOKENS for name in names):
+            return names
+
+
+def _matching(shots: int) -> Callable[[Random], Item]:
+    def shot(random: Random) -> Shot:
+        first, other = random.sample(objects("heldout"), 2)
+        same = random.random() < 0.5
+        pair = tuple(random_scene("one", [thing], random) for thing in (first, first if same else other))
+        return Shot(pair, "same." if same else "different.", between="and")
+
+    return lambda random: Item(tuple(shot(random) for _ in range(shots)), shot(random))
+
+
+def _spoken(shots: int, ways: Sequence[Callable[[Scene], str]], kinds: Sequence[Kind]) -> Callable[[Random], Item]:
+    def draw(random: Random) -> Item:
+        say = random.choice(ways)
+        scenes = [random_scene(random.choice(kinds), objects("trained"), random) for _ in range(shots + 1)]
+        *supports, query = [Shot((scene,), say(scene)) for scene in scenes]
+        return Item(tuple(supports), query)
+
+    return draw
+
+
+def _styled(shots: int) -> Callable[[Random], Item]:
+    return _spoken(shots, tuple(captions.STYLES.values()), ("one",))
+
+
+def _ruled(shots: int) -> Callable[[Random], Item]:
+    return _spoken(shots, tuple(captions.RULES.values()), ("group", "pair"))
+
+
+def _exact(reader: Reader, items: Sequence[Item]) -> Score:
+    said = reader.answer([item.prompt() for item in items], [item.pictures() for item in items], tokens=15)
+    return Score.of(_first_line(text) == _first_line(item.query.label) for text, item in zip(said, items, strict=True))
 
 
 def _first_line(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -56,8 +57,13 @@ class Reader:
 
 def drawn(scenes: Sequence[Scene], size: int = 96) -> list[Image.Image]:
     """The scenes as pictures that a user could have given."""
-    renderer = Renderer(size)
+    renderer = _renderer(size)
     return [to_pil_image(picture) for rows in _chunks(scenes, 100) for picture in renderer(rows)]
+
+
+@cache
+def _renderer(size: int) -> Renderer:
+    return Renderer(size)
 
 
 def blank(pictures: Sequence[Image.Image]) -> list[Image.Image]:

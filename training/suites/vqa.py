@@ -5,7 +5,10 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from PIL import Image
+
 from data import captions
+from data.episodes import ORDINALS, WHICH
 from data.picture_book import Kind, Scene, objects, random_scene
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
@@ -16,6 +19,8 @@ TOPICS: tuple[tuple[str, Kind], ...] = (
     ("position", "pair"),
     ("exists", "mixed"),
 )
+
+PAGES = 4  # of which one is asked for
 
 
 def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
@@ -36,6 +41,26 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
                     ).as_json()
                     for number in captions.NUMBERS[1:5]
                 }
+    results |= _which_picture(reader, seed=seed, items=items)
+    return results
+
+
+def _which_picture(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
+    """Four pages of one thing each: which had the ...? The control shows the same pages blank."""
+    random = Random(f"vqa which {seed}")
+    pages: list[list[Image.Image]] = []
+    questions: list[str] = []
+    answers: list[str] = []
+    for _ in range(items):
+        things, asked = random.sample(objects("trained"), PAGES), random.randrange(PAGES)
+        pages.append(drawn([random_scene("one", [thing], random) for thing in things]))
+        questions.append(random.choice(WHICH).format(things[asked].name))
+        answers.append(f"the {ORDINALS[asked]} picture")
+    results: dict[str, Any] = {}
+    for control, shown in (("", pages), ("_blank_control", [blank(row) for row in pages])):
+        said = reader.ask(questions, shown)
+        right = [given.rstrip(".") == wanted for given, wanted in zip(said, answers, strict=True)]
+        results["which_picture" + control] = Score.of(right).as_json()
     return results
 
 
