@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -41,21 +42,10 @@ SHARES = (16, 32, 36, 12, 3, 1)
 # single pages teach most a second, so most of the time goes to them.
 PHASES: tuple[tuple[float, dict[str, int]], ...] = (
     (0.08, {"name": 1}),
-    (0.70, {"page": 93, "binding": 7}),
-    (
-        1.00,
-        {
-            "page": 51,
-            "captioned": 9,
-            "dialogue": 22,
-            "binding": 11,
-            "comparing": 2,
-            "which": 3,
-            "styled": 1,
-            "ruled": 2,
-        },
-    ),
-)
+    (0.70, {"page": 95, "binding": 5}),
+    (1.00, {"page": 53, "dialogue": 22, "captioned": 9, "binding": 8,
+            "which": 3, "comparing": 2, "ruled": 2, "styled": 1}),
+)  # fmt: skip
 PLAN = Plan(steps=6000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
@@ -121,6 +111,19 @@ class Draw:
 
 
 @torch.no_grad()
+def place_patches(model: FlamingoForConditionalGeneration, patches: Tensor) -> None:
+    """Start the patches' positions from waves along both sides of the map, as strong as the patches themselves.
+
+    Noise of the usual size is drowned by the patches, and where things are would have to be learnt from nothing.
+    """
+    positions = cast(Tensor, model.resampler.position_embeddings)
+    side, quarter = math.isqrt(len(positions)), positions.shape[1] // 4
+    turns = torch.arange(side)[:, None] * torch.pi / side * torch.linspace(0.25, 2, quarter)
+    waves = torch.cat([turns.sin(), turns.cos()], 1)
+    positions.copy_(torch.cat([waves.repeat_interleave(side, 0), waves.repeat(side, 1)], 1) * 2**0.5 * patches.std())
+
+
+@torch.no_grad()
 def open_gates(model: FlamingoForConditionalGeneration) -> None:
     """Start from gates half open.
 
@@ -153,7 +156,8 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> 
     model = FlamingoForConditionalGeneration.from_backbones(
         vision=f"local-dir:{folder / 'vision'}", text=str(folder / "text"), **PARTS
     )
-    open_gates(model)
     draw = Draw(tokenizer, model.vision_encoder, plan)
+    open_gates(model)
+    place_patches(model, draw(0)["groups"][0]["patches"])
     train(model, draw, lambda batch: predict(model, batch), plan, folder / "parts", rates=RATES)
     model.save_pretrained(folder / "flamingo")
