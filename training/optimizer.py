@@ -15,6 +15,9 @@ from torch.optim import AdamW, Optimizer
 
 from training.checkpoint import optimizer_tensors, restore_optimizer
 
+LOOKED_UP = ("embed", "latents", "rows")
+"""In the names of parameters that look like matrices and are lists of vectors."""
+
 
 class Muon(torch.optim.Muon):
     """The library's Muon, which takes a convolution's kernel too, as the matrix (out, in x height x width) that it is.
@@ -104,6 +107,6 @@ def split(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Para
     rest: dict[str, nn.Parameter] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            maps = parameter.ndim >= 2 and id(parameter) not in embeddings
-            (matrices if maps and "embed" not in name and "latents" not in name else rest)[name] = parameter
+            looked_up = id(parameter) in embeddings or any(word in name for word in LOOKED_UP)
+            (rest if parameter.ndim < 2 or looked_up else matrices)[name] = parameter
     return matrices, rest
