@@ -29,11 +29,16 @@ from data.episodes import (
     random_which_picture,
 )
 from data.picture_book import Kind, Object, Renderer, objects, random_scene
+from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.vision_encoder import VisionEncoder
-from flamingo_app.prompt import Mark
+from flamingo_app.prompt import Mark, caption_prompt
 from training.loop import Batch, Plan, train
 from training.starter.vision import SIZE, normalise
+from training.suites.fewshot import binding_item, exact
+from training.suites.reader import Reader, drawn
+from training.suites.score import mentions
+from training.suites.vqa import draw_questions
 
 PICTURES, GROUP = 60, 15  # pictures of a batch; episodes that are read together, of like length
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
@@ -150,6 +155,30 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
     return loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
 
 
+WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"))
+
+
+def examined(reader: Reader, items: int = 60) -> str:
+    """A few figures while it trains, as the suites take them, but on other pages and on trained things alone."""
+    reader.model.eval()
+    random, things = Random("watch"), objects("trained")
+    figures: dict[str, float] = {}
+    for kind in cast(tuple[Kind, ...], ("one", "pair")):
+        scenes = [random_scene(kind, things, random) for _ in range(items)]
+        said = reader.answer([caption_prompt()] * items, [[page] for page in drawn(scenes)])
+        named = [all(mentions(text, o.name) for o in scene.counts) for text, scene in zip(said, scenes, strict=True)]
+        figures[kind] = sum(named) / items
+    for topic, kind in WATCHED:
+        scenes, questions, answers = draw_questions(topic, kind, random, items)
+        said = reader.ask(questions, [[page] for page in drawn(scenes)])
+        figures[topic] = sum(text == answer for text, answer in zip(said, answers, strict=True)) / items
+    for ways in (2, 5):
+        draw = binding_item(reader, ways, 1, things)
+        figures[f"{ways}-way"] = exact(reader, [draw(random) for _ in range(items)]).accuracy
+    reader.model.train()
+    return ", ".join(f"{name} {figure:.2f}" for name, figure in figures.items())
+
+
 def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
     torch.manual_seed(plan.seed)
@@ -159,5 +188,7 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> 
     draw = Draw(tokenizer, model.vision_encoder, plan)
     open_gates(model)
     place_patches(model, draw(0)["groups"][0]["patches"])
-    train(model, draw, lambda batch: predict(model, batch), plan, folder / "parts", rates=RATES)
+    reader = Reader(model, make_processor(f"local-dir:{folder / 'vision'}", str(folder / "text")))
+    watch = [(250, lambda: examined(reader))]
+    train(model, draw, lambda batch: predict(model, batch), plan, folder / "parts", rates=RATES, watch=watch)
     model.save_pretrained(folder / "flamingo")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from data import captions
 from data.made_up_names import made_up_names
-from data.picture_book import Kind, Scene, objects, random_scene
+from data.picture_book import Kind, Object, Scene, objects, random_scene
 from flamingo_app.prompt import Mark, Piece, Prompt, said
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
@@ -93,7 +93,7 @@ CONTROLS: dict[str, Control] = {
 def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
     """Accuracy at every point of every task, each with its controls."""
     points: dict[str, Callable[[Random], Item]] = {
-        f"{ways}_way_{shots}_shot": _binding(reader, ways, shots) for ways, shots in WAYS
+        f"{ways}_way_{shots}_shot": binding_item(reader, ways, shots, objects("heldout")) for ways, shots in WAYS
     }
     for name, task in (("matching", _matching), ("style", _styled), ("rules", _ruled)):
         points |= {f"{name}_{shots}_shot": task(shots) for shots in SHOTS}
@@ -105,15 +105,15 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
                 continue
             random = Random(f"control {point} {control} {seed}")
             asked = drawn_items[:CONTROL_ITEMS] if control else drawn_items
-            results[point + control] = _exact(reader, [change(item, random) for item in asked]).as_json()
+            results[point + control] = exact(reader, [change(item, random) for item in asked]).as_json()
     return results
 
 
-def _binding(reader: Reader, ways: int, shots: int) -> Callable[[Random], Item]:
+def binding_item(reader: Reader, ways: int, shots: int, of_things: Sequence[Object]) -> Callable[[Random], Item]:
     """Every class is shown `shots` times, in any order and in new renderings; the query's class is drawn by itself."""
 
     def draw(random: Random) -> Item:
-        things = random.sample(objects("heldout"), ways)
+        things = random.sample(of_things, ways)
         names = _names(reader, ways, random)
         order = random.sample([of for of in range(ways) for _ in range(shots)], ways * shots)
         supports = tuple(Shot((random_scene("one", [things[of]], random),), names[of]) for of in order)
@@ -158,7 +158,8 @@ def _ruled(shots: int) -> Callable[[Random], Item]:
     return _spoken(shots, tuple(captions.RULES.values()), ("group", "pair"))
 
 
-def _exact(reader: Reader, items: Sequence[Item]) -> Score:
+def exact(reader: Reader, items: Sequence[Item]) -> Score:
+    """How many queries are answered with their label, as VL-ICL Bench counts."""
     said = reader.answer([item.prompt() for item in items], [item.pictures() for item in items], tokens=15)
     return Score.of(_first_line(text) == _first_line(item.query.label) for text, item in zip(said, items, strict=True))
 

@@ -28,7 +28,7 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for topic, kind in TOPICS:
         random = Random(f"vqa {topic} {seed}")
-        scenes, questions, answers = _asked(topic, kind, random, items)
+        scenes, questions, answers = draw_questions(topic, kind, random, items)
         pictures = drawn(scenes)
         for control, shown in (("", pictures), ("_blank_control", blank(pictures))):
             said = reader.ask(questions, [[picture] for picture in shown])
@@ -64,7 +64,7 @@ def _which_picture(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
     return results
 
 
-def _asked(topic: str, kind: Kind, random: Random, items: int) -> tuple[list[Scene], list[str], list[str]]:
+def draw_questions(topic: str, kind: Kind, random: Random, items: int) -> tuple[list[Scene], list[str], list[str]]:
     """Pages that can be asked about the topic, with the questions and true answers."""
     things = objects("trained")
     scenes: list[Scene] = []
