@@ -114,7 +114,7 @@ class Grounded(nn.Module):
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
         """The pages' embeddings (batch, embed_dim) and their places' (batch, CELLS, CELLS, embed_dim), of length 1."""
-        seen = self.clip.visual.forward_intermediates(pictures, indices=[STAGE, STAGE + 1])
+        seen: dict[str, Any] = self.clip.visual.forward_intermediates(pictures, indices=[STAGE, STAGE + 1])
         regions = self.to_region(seen["image_intermediates"][0].permute(0, 2, 3, 1))
         return F.normalize(seen["image_features"], dim=-1), F.normalize(regions, dim=-1)
 
