@@ -1,9 +1,9 @@
 """Make the starter from nothing: `python -m training.starter` (or `make starter`).
 
     tokenizer   a byte-level BPE over the book's words                             seconds
-    vision      a tiny CLIP, trained contrastively                                  20 minutes
-    language    a tiny GPT-2 on the book's language and on soft words               25 minutes
-    flamingo    resampler and gated blocks over the two, which are frozen           60 minutes
+    vision      a tiny CLIP, contrastively: pages and captions, places and names    30 minutes
+    language    a tiny GPT-2 on the book's language and on soft words               30 minutes
+    flamingo    resampler and gated blocks over the two, which are frozen           50 minutes
     install     the weights, in half precision, into flamingo_app/starter
     card        every figure measured again on what was installed, and the card     10 minutes
 
