@@ -46,12 +46,12 @@ SHARES = (16, 32, 36, 12, 3, 1)
 # Up to which share of the steps episodes are drawn in which proportions. Names first, everything else grows from them;
 # single pages teach most a second, so most of the time goes to them.
 PHASES: tuple[tuple[float, dict[str, int]], ...] = (
-    (0.04, {"name": 1}),
+    (0.05, {"name": 1}),
     (0.60, {"page": 95, "binding": 5}),
     (1.00, {"page": 53, "dialogue": 22, "captioned": 9, "binding": 8,
             "which": 3, "comparing": 2, "ruled": 2, "styled": 1}),
 )  # fmt: skip
-PLAN = Plan(steps=5000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
+PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
