@@ -37,10 +37,12 @@ class PictureLimits:
     Args:
         max_bytes: size of the file.
         max_pixels: width times height, read from the header before anything is decoded.
+        max_ratio: the longer side in multiples of the shorter: resizing would lose one side, or blow up the other.
     """
 
     max_bytes: int = 50 * 2**20
     max_pixels: int = 80_000_000
+    max_ratio: float = 50.0
 
 
 DEFAULT_LIMITS = PictureLimits()
@@ -107,6 +109,12 @@ def _read(source: str | Path, name: str, limits: PictureLimits) -> bytes:
 def _safe(image: Image.Image, name: str, limits: PictureLimits) -> Image.Image:
     if image.width * image.height > limits.max_pixels:
         raise _too_many_pixels(f"{name} of {image.width} x {image.height}", limits)
+    if max(image.size) > limits.max_ratio * min(image.size):
+        raise PictureError(
+            expected=f"a picture at most {limits.max_ratio:.0f} times as long as wide",
+            got=f"{name} of {image.width} x {image.height}",
+            remedy="cut out the part that matters",
+        )
     try:
         return _to_rgb(ImageOps.exif_transpose(image))
     except Exception:  # as in `open_picture`

@@ -175,3 +175,10 @@ def test_damage_is_one_clear_line_or_a_picture(data: st.DataObject) -> None:
     except PictureError as error:
         came = str(error)
     assert came == "RGB" or (came.startswith("expected ") and came.isprintable())
+
+
+@pytest.mark.parametrize("size", [(1, 20_000), (60_000, 1_000)])
+def test_a_picture_too_thin_to_resize_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(PictureError, match="50 times as long as wide"):
+        open_picture(Image.new("L", size))
+    assert open_picture(Image.new("L", (1000, 20))).size == (1000, 20)

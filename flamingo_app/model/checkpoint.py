@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoTokenizer
 
-from flamingo_app.errors import ModelNotFoundError
+from flamingo_app.errors import CheckpointError, ModelNotFoundError
 from flamingo_app.model.backbones import STARTER, preprocessing, text_source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.persistence import DAMAGE
+from flamingo_app.presets import PRESETS, STARTER_NAME, Preset, check_model_name
 from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor, add_special_tokens
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preset:
-    """Two real backbones that go well together, and a gated block before every so many layers."""
-
-    vision: str
-    text: str
-    every: int = 1
-
-
-PRESETS = {
-    "clip-vit-b32-gpt2": Preset(vision="ViT-B-32-quickgelu/openai", text="openai-community/gpt2"),
-    "clip-vit-l14-gpt2-medium": Preset(
-        vision="ViT-L-14-quickgelu/openai", text="openai-community/gpt2-medium", every=2
-    ),
-    "clip-vit-l14-qwen3-0.6b": Preset(vision="ViT-L-14-quickgelu/openai", text="Qwen/Qwen3-0.6B", every=4),
-}
-"""Models over downloaded weights. Their gates are closed: they know pictures only once they are trained."""
 
 
 def load(
@@ -48,12 +30,13 @@ def load(
         ModelNotFoundError: there is none of this name, or the starter has not been trained here.
         CheckpointError: its files are missing, damaged, or do not belong together.
     """
+    check_model_name(name)
     if name in PRESETS:
         model, processor = _from_preset(PRESETS[str(name)])
     else:
         folder = _folder(name)
         model = cast(FlamingoForConditionalGeneration, FlamingoForConditionalGeneration.from_pretrained(folder))
-        processor = FlamingoProcessor.from_pretrained(folder)
+        processor = _processor(folder, model)
     cast(Any, model).to(device=device, dtype=dtype or torch.float32)
     return model, processor
 
@@ -70,15 +53,25 @@ def _from_preset(preset: Preset) -> tuple[FlamingoForConditionalGeneration, Flam
     return model, make_processor(preset.vision, preset.text)
 
 
+def _processor(folder: Path, model: FlamingoForConditionalGeneration) -> FlamingoProcessor:
+    """The processor that lies in a model's folder; where only the model was saved, the one of its backbones."""
+    if not any((folder / name).exists() for name in ("processor_config.json", "preprocessor_config.json")):
+        return make_processor(str(model.config.vision_model), str(model.config.text_model))
+    try:
+        return FlamingoProcessor.from_pretrained(folder)
+    except DAMAGE as error:
+        raise CheckpointError(
+            expected="readable files of the processor (processor_config.json, tokenizer.json)",
+            got=f"{folder} without a whole set of them",
+            remedy="save the processor there again, with its save_pretrained",
+        ) from error
+
+
 def _folder(name: str | Path) -> Path:
-    if name == "starter":
-        if not (STARTER / "model.safetensors").is_file():
-            raise ModelNotFoundError(
-                expected="the starter's weights in the package", got="none", remedy="run `make starter` to train them"
-            )
-        return STARTER
-    if not Path(name).is_dir():
+    if name != STARTER_NAME:
+        return Path(name)
+    if not (STARTER / "model.safetensors").is_file():
         raise ModelNotFoundError(
-            expected=f"starter, {', '.join(PRESETS)}, or a folder", got=str(name), remedy="choose one of these"
+            expected="the starter's weights in the package", got="none", remedy="run `make starter` to train them"
         )
-    return Path(name)
+    return STARTER

@@ -34,6 +34,9 @@ from flamingo_app.model.trainable import freeze_backbones, is_trainable
 from flamingo_app.processing import add_special_tokens
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 
+DAMAGE = (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError)
+"""What the libraries raise over a file that is missing, cut short, or other than they thought."""
+
 Model = TypeVar("Model", bound="TrainablePartMixin")
 
 
@@ -113,10 +116,10 @@ class TrainablePartMixin(PreTrainedModel):
         """
         source = str(pretrained_model_name_or_path)
         try:
-            config = config or FlamingoConfig.from_pretrained(source)
+            config = config or _read_config(source)
             state = load_file(cast(str, cached_file(source, SAFE_WEIGHTS_NAME)))
             generation_config = GenerationConfig.from_pretrained(source)
-        except (OSError, SafetensorError) as error:
+        except DAMAGE as error:
             raise CheckpointError(
                 expected=f"config.json, generation_config.json and {SAFE_WEIGHTS_NAME}",
                 got=f"{source} without a readable set of them",
@@ -141,6 +144,18 @@ class TrainablePartMixin(PreTrainedModel):
         freeze_backbones(model)
         probe(model.language_model)
         return (model, info) if with_info else model
+
+
+def _read_config(source: str) -> FlamingoConfig:
+    """The config of a Flamingo model; another model's would be read as one with all its fields at their defaults."""
+    fields_found, _ = FlamingoConfig.get_config_dict(source)
+    if (kind := fields_found.get("model_type")) != FlamingoConfig.model_type:
+        raise CheckpointError(
+            expected="the folder of a Flamingo model",
+            got=f"{source}, whose config.json is of {kind or 'no'} model",
+            remedy="give the folder that save_pretrained or `flamingo import` wrote",
+        )
+    return FlamingoConfig.from_pretrained(source)
 
 
 def _refuse_misfits(names: list[str]) -> None:

@@ -9,7 +9,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from flamingo_app.errors import CheckpointError, ModelNotFoundError
 from flamingo_app.model import backbones, checkpoint
-from flamingo_app.model.checkpoint import PRESETS, Preset, load, make_processor
+from flamingo_app.model.checkpoint import load, make_processor
+from flamingo_app.presets import PRESETS, Preset
 from flamingo_app.prompt import Mark
 from tests import tiny
 
@@ -63,6 +64,28 @@ def test_an_unknown_name_lists_what_exists(tmp_path):
         load("clip-vit-b32-gpt3")
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load(tmp_path)
+
+
+def test_a_folder_with_the_model_alone_gets_the_processor_of_its_backbones(folder):
+    whole = load(folder)[1]
+    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    alone = load(folder)[1]
+    prompt, pictures = [(Mark.IMAGE, " a dog")], [[PICTURE]]
+    assert alone.prompts(prompt, pictures)["input_ids"].equal(whole.prompts(prompt, pictures)["input_ids"])
+
+
+@pytest.mark.parametrize("name", ["processor_config.json", "tokenizer.json", "config.json", "generation_config.json"])
+@pytest.mark.parametrize("content", ["", "[1]", '{"model_type": '])
+def test_a_damaged_file_of_a_folder_is_one_line(folder, name, content):
+    (folder / name).write_text(content)
+    with pytest.raises(CheckpointError, match=r"expected .*; got "):
+        load(folder)
+
+
+def test_another_models_folder_is_told_from_ours(tmp_path):
+    with pytest.raises(CheckpointError, match=r"Flamingo model; got .* of gpt2 model"):
+        load(tiny.text_folder(tmp_path / "t", special=False))
 
 
 def test_auto_classes_know_it(folder):

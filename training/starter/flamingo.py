@@ -48,11 +48,12 @@ SHARES = (16, 32, 36, 12, 3, 1)
 PHASES: tuple[tuple[float, dict[str, int]], ...] = (
     (0.05, {"name": 1}),
     (0.60, {"page": 95, "binding": 5}),
-    (1.00, {"page": 53, "dialogue": 22, "captioned": 9, "binding": 8,
+    (1.00, {"page": 34, "asked": 22, "dialogue": 20, "captioned": 8, "binding": 8,
             "which": 3, "comparing": 2, "ruled": 2, "styled": 1}),
 )  # fmt: skip
 PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
+WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"))
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
     "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
@@ -72,6 +73,13 @@ def page_episode(kind: Kind, things: Sequence[Object], random: Random) -> Episod
     return dialogue([((Mark.IMAGE, captions.as_typed(asked, random)), answer)], [scene])
 
 
+def asked_episode(random: Random) -> Episode:
+    """One page, asked how many or where: what is learnt last."""
+    topic, kind = random.choice(WATCHED)
+    scenes, questions, answers = draw_questions(topic, kind, random, 1)
+    return dialogue([((Mark.IMAGE, captions.as_typed(questions[0], random)), answers[0])], scenes)
+
+
 class Draw:
     """Batches of episodes with the frozen tower's patches; the batch of a step is always the same."""
 
@@ -81,6 +89,7 @@ class Draw:
         self.tasks: dict[str, Callable[[Random], Episode]] = {
             "name": lambda random: page_episode("one", self.things, random),
             "page": lambda random: page_episode(random.choices(KINDS, SHARES)[0], self.things, random),
+            "asked": asked_episode,
             "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
             "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
             "binding": lambda random: random_binding(self.things, random, made_up=0.6),
@@ -153,9 +162,6 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
         right, asked = right + int((logits.argmax(-1) == targets)[full].sum()), asked + int(full.sum())
     gates = [p.detach().tanh().abs() for name, p in model.named_parameters() if name.endswith("gate")]
     return loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
-
-
-WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"))
 
 
 def examined(reader: Reader, items: int = 60) -> str:

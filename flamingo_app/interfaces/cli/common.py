@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging as standard_logging
 import sys
 from typing import TYPE_CHECKING
 
 from flamingo_app.errors import FlamingoError, PromptError
+from flamingo_app.presets import check_model_name
 from flamingo_app.prompt import refuse_special_tokens
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ def check_words(flag: str, text: str) -> None:
 
 
 def load_model(name: str) -> tuple[FlamingoForConditionalGeneration, FlamingoProcessor]:
-    """The model on the accelerator where there is one, without the library's progress bars and advice."""
+    """The model on the accelerator where there is one, without the libraries' progress bars and advice."""
+    check_model_name(name)
     import torch
     from transformers.utils import logging
 
@@ -34,4 +37,5 @@ def load_model(name: str) -> tuple[FlamingoForConditionalGeneration, FlamingoPro
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
+    standard_logging.getLogger("huggingface_hub").setLevel(standard_logging.ERROR)  # it tells of every attempt
     return load(name, device="cuda" if torch.cuda.is_available() else "cpu")

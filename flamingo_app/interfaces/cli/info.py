@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from flamingo_app.errors import CheckpointError
 from flamingo_app.interfaces.cli.common import load_model
 
 if TYPE_CHECKING:
@@ -55,7 +56,12 @@ def _gate(value: Any) -> float:
 
 
 def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        raise CheckpointError(
+            expected=f"a readable {path.name}", got=f"{path}, which is damaged", remedy="restore it, or delete it"
+        ) from None
 
 
 def lines(description: Mapping[str, Any]) -> Iterator[str]:
