@@ -12,10 +12,11 @@ from flamingo_app import load
 from flamingo_app.fewshot.asking import ask
 from flamingo_app.model.backbones import STARTER
 from training.starter import card
-from training.suites import captions, vqa
+from training.suites import captions, fewshot, vqa
 from training.suites.reader import Reader, drawn
 
 ITEMS = 100
+SHOT_POINTS = ("2_way_1_shot", "5_way_1_shot", "5_way_4_shot", "style_0_shot", "style_4_shot")
 MEASURED = json.loads((STARTER / "measured.json").read_text())
 
 
@@ -27,17 +28,14 @@ def reader() -> Reader:
 @pytest.fixture(scope="module")
 def again(reader: Reader) -> dict[str, dict[str, object]]:
     """The card's suites on fewer pages, of another seed."""
-    return {suite.__name__.rpartition(".")[2]: suite.run(reader, seed=77, items=ITEMS) for suite in (captions, vqa)}
+    figures = {suite.__name__.rpartition(".")[2]: suite.run(reader, seed=77, items=ITEMS) for suite in (captions, vqa)}
+    return figures | {"fewshot": fewshot.run(reader, seed=77, items=ITEMS, only=SHOT_POINTS)}
 
 
 @pytest.mark.parametrize(
     ("suite", "figure"),
-    [
-        (suite, figure)
-        for suite in ("captions", "vqa")
-        for figure in MEASURED["suites"][suite]
-        if "number" not in figure
-    ],
+    [(suite, figure) for suite in ("captions", "vqa") for figure in MEASURED["suites"][suite] if "number" not in figure]
+    + [("fewshot", figure) for figure in SHOT_POINTS],
 )
 def test_the_figures_of_the_card_come_out_again(
     again: dict[str, dict[str, dict[str, float]]], suite: str, figure: str
@@ -57,6 +55,18 @@ def test_what_it_says_comes_from_the_pictures(suite: str, figure: str) -> None:
     score, control = (MEASURED["suites"][suite][name] for name in (figure, f"{figure}_blank_control"))
     assert score["count"] == control["count"] >= 1000
     assert score["low"] > control["high"]
+
+
+@pytest.mark.parametrize("point", ["2_way_1_shot", "2_way_4_shot", "5_way_1_shot", "5_way_4_shot", "10_way_4_shot"])
+def test_names_are_learnt_from_the_shots(point: str) -> None:
+    """Blank shots, a blank query or shuffled names leave at most a guess among the names."""
+    figures = MEASURED["suites"]["fewshot"]
+    assert figures[point]["count"] >= 1000
+    for control in ("blank_supports", "blank_query", "shuffled_names"):
+        assert figures[point]["low"] > figures[f"{point}_{control}"]["high"]
+    chance = 1 / int(point.split("_")[0])
+    for control in ("blank_supports", "blank_query"):
+        assert figures[f"{point}_{control}"]["low"] <= chance
 
 
 def test_the_card_says_what_was_measured() -> None:
