@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flamingo_app.config import FlamingoConfig as FlamingoConfig
+    from flamingo_app.conversation.session import Conversation as Conversation
     from flamingo_app.fewshot.captioning import caption as caption
     from flamingo_app.fewshot.shots import Shot as Shot
     from flamingo_app.model.checkpoint import load as load
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flamingo_app.processing import FlamingoProcessor as FlamingoProcessor
 
 _HOMES = {
+    "Conversation": "conversation.session",
     "FlamingoConfig": "config",
     "FlamingoForConditionalGeneration": "model.flamingo",
     "FlamingoProcessor": "processing",
@@ -33,7 +35,7 @@ _HOMES = {
     "load": "model.checkpoint",
 }
 
-__all__ = ["FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"]
+__all__ = ["Conversation", "FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"]
 
 
 def __getattr__(name: str) -> Any:

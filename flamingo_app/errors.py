@@ -6,6 +6,9 @@ FlamingoError                 the root: front ends catch it and print its one li
 ├── ShotsError                a shots file that cannot be read
 ├── DataError                 a training folder or a record in it
 ├── ConfigError               a configuration that no model can be built from
+├── ConversationError         no such conversation, or one that went on elsewhere
+├── StoreError                a database or a folder of pictures that cannot be used
+├── BusyError                 more is asked for than can be done
 ├── ModelNotFoundError        no model, preset or backbone of this name
 ├── UnsupportedBackboneError  a language model that would swallow our conditioning silently
 └── CheckpointError           files that do not belong together, are missing or are damaged
@@ -58,3 +61,15 @@ class UnsupportedBackboneError(FlamingoError):
 
 class CheckpointError(FlamingoError):
     """Files that do not belong together, are missing or are damaged."""
+
+
+class ConversationError(FlamingoError):
+    """No such conversation, or one that went on elsewhere."""
+
+
+class StoreError(FlamingoError):
+    """A database or a folder of pictures that cannot be used."""
+
+
+class BusyError(FlamingoError):
+    """More is asked for than can be done: wait, or ask for less."""

@@ -9,7 +9,15 @@ import pytest
 import flamingo_app
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {"FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"}
+PUBLIC = {
+    "Conversation",
+    "FlamingoConfig",
+    "FlamingoForConditionalGeneration",
+    "FlamingoProcessor",
+    "Shot",
+    "caption",
+    "load",
+}
 HEAVY = {"torch", "transformers", "open_clip", "gradio", "PIL"}
 
 

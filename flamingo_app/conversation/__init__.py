@@ -1,10 +1,13 @@
 """A chat with the model.
 
 messages    what each side said: words and pictures in their order
-session     the chat spelled for the model, as much of it as fits, and the answer as a stream
+window      which turns the model reads
+prefixes    caches of what it has read, kept for whoever goes on from there
+session     the chat spelled for the model, and the answer as a stream; a conversation that goes on
 """
 
-from flamingo_app.conversation.messages import Message, Part
-from flamingo_app.conversation.session import Reply, reply
+from flamingo_app.conversation.messages import Example, Message, Part, Picture
+from flamingo_app.conversation.prefixes import Prefixes
+from flamingo_app.conversation.session import Conversation, Reply, Settings, reply
 
-__all__ = ["Message", "Part", "Reply", "reply"]
+__all__ = ["Conversation", "Example", "Message", "Part", "Picture", "Prefixes", "Reply", "Settings", "reply"]

@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 
 from PIL.Image import Image
 
 from flamingo_app.errors import PromptError
+from flamingo_app.images import Source, open_picture
 from flamingo_app.prompt import Mark, Role, Turn, refuse_special_tokens
 
-Part = str | Image
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture of a chat, opened when the model reads it: what was read before is known by its name alone.
+
+    Args:
+        name: the same for the same picture, another for another: a sha256.
+        open: gives the picture itself.
+    """
+
+    name: str
+    open: Callable[[], Image]
+
+    @classmethod
+    def of(cls, source: Source) -> Picture:
+        """A picture from a file, bytes or memory.
+
+        Raises:
+            PictureError: for what is no safe picture.
+        """
+        image = open_picture(source)
+        size = f"{image.width}x{image.height}:".encode()
+        return cls(name=sha256(size + image.tobytes()).hexdigest(), open=partial(_same, image))
+
+
+def _same(image: Image) -> Image:
+    return image
+
+
+Part = str | Image | Picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +57,19 @@ class Message:
     role: Role
     parts: tuple[Part, ...]
 
+    def __post_init__(self) -> None:
+        known = (part if isinstance(part, str | Picture) else Picture.of(part) for part in self.parts)
+        object.__setattr__(self, "parts", tuple(known))
+
     @property
-    def pictures(self) -> tuple[Image, ...]:
+    def pictures(self) -> tuple[Picture, ...]:
         """The pictures alone, in order."""
-        return tuple(part for part in self.parts if not isinstance(part, str))
+        return tuple(part for part in self.parts if isinstance(part, Picture))
+
+    @property
+    def text(self) -> str:
+        """The words alone, as one text."""
+        return " ".join(part.strip() for part in self.parts if isinstance(part, str)).strip()
 
     @property
     def turn(self) -> Turn:
@@ -44,3 +86,19 @@ class Message:
         for part in self.parts:
             if isinstance(part, str):
                 refuse_special_tokens(part)
+                if "\0" in part:  # which databases cannot keep
+                    raise PromptError(expected="words", got="a character NUL", remedy="take it out")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A picture and what is to be said about it, shown to the model before a chat."""
+
+    picture: Picture
+    text: str
+
+    def check(self) -> None:
+        """Raise `PromptError` for an empty text, or one that spells a special token."""
+        if not self.text.strip():
+            raise PromptError(expected="words for the picture", got="none", remedy="write what the model should say")
+        refuse_special_tokens(self.text)

@@ -10,6 +10,7 @@ Being layers of the library's cache, all of them are reordered, repeated and cro
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -78,6 +79,38 @@ class MediaCache:
             limit = torch.zeros_like(ordinals[:, :1]) if seen is None else seen[:, None]
             kept = rearrange(ordinals.masked_fill(ordinals > limit, 0), "batch latents -> batch 1 latents 1")
             self.ordinals.keys = self.ordinals.values = kept
+
+
+def first_tokens(cache: Cache, num_tokens: int, num_layers: int) -> Cache | None:
+    """A cache of one row's first tokens and of their pictures; the given one stays as it is, whoever else reads it.
+
+    Args:
+        cache: what `generate` or `forward` of this model has filled, of one row.
+        num_tokens: how many tokens of it, at least one.
+        num_layers: decoder layers of the language model.
+
+    Returns:
+        None where the language model's layers keep a sliding window, which cannot be cut.
+    """
+    part = copy.copy(cache)
+    part.layers = [copy.copy(layer) for layer in cache.layers]
+    surplus = cache.get_seq_length() - num_tokens
+    if surplus and not all(getattr(layer, "is_croppable", False) for layer in part.layers):
+        return None
+    part.crop(-surplus)
+    media = MediaCache.within(part, num_layers, 0)
+    ordinals, seen = media.all_ordinals(), media.images_seen()
+    if ordinals is not None:
+        count = int((ordinals <= (0 if seen is None else seen[:, None])).sum())
+        for layer in (media.ordinals, *media.blocks):
+            layer.keys, layer.values = layer.keys[..., :count, :], layer.values[..., :count, :]
+    return part
+
+
+def num_bytes(cache: Cache) -> int:
+    """What the tensors of a cache take."""
+    tensors = (tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values))
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def text_time(

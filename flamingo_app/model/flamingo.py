@@ -113,6 +113,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
+        gate_scale: float = 1.0,
     ) -> CausalLMOutputWithPast:
         """Logits of the tokens, and the loss where labels are given.
 
@@ -129,6 +130,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             use_cache: make a cache if none is given.
             output_hidden_states: return the language model's hidden states too.
             logits_to_keep: logits of the last so many tokens only; 0 for all.
+            gate_scale: what the gates are multiplied with: from 0, the plain language model, to 1. One for a whole cache.
 
         Raises:
             PromptError: pictures and `<image>` tokens do not match, or there are more tokens than positions.
@@ -150,7 +152,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             use_cache=past_key_values is not None,
             output_hidden_states=output_hidden_states,
             logits_to_keep=logits_to_keep,
-            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values)},
+            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values, gate_scale)},
         )
         return CausalLMOutputWithPast(
             loss=None if labels is None else next_token_loss(output.logits, labels),
@@ -165,7 +167,12 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         return latents if patches is None else self.resampler(patches)
 
     def _context(
-        self, input_ids: Tensor, latents: Tensor | None, image_mask: Tensor | None, cache: Cache | None
+        self,
+        input_ids: Tensor,
+        latents: Tensor | None,
+        image_mask: Tensor | None,
+        cache: Cache | None,
+        gate_scale: float,
     ) -> MediaContext:
         """Work out which token sees which latent, and write it to the cache."""
         config = self.config
@@ -189,6 +196,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             media=None if latents is None else latents.flatten(1, 2),
             visible=None if ordinals is None else visible_media(time, ordinals, config.attend, is_image),
             cached=() if media is None else media.blocks,
+            gate_scale=gate_scale,
         )
 
 

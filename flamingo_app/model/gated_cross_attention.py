@@ -23,11 +23,13 @@ class MediaContext:
         media: latents of the pictures new in this call, side by side; None if there are none.
         visible: which token sees which latent, cached latents first; None if no picture was ever given.
         cached: for each gated block the keys and values of earlier pictures; empty without a cache.
+        gate_scale: what the gates are multiplied with; 0 is the plain language model.
     """
 
     media: Float[Tensor, "batch new_latents dim"] | None
     visible: Bool[Tensor, "batch tokens latents"] | None
     cached: tuple[MediaLayer, ...] = ()
+    gate_scale: float = 1.0
 
 
 class MaskedCrossAttention(nn.Module):
@@ -81,8 +83,9 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
         media: Float[Tensor, "batch new_latents dim_media"] | None,
         visible: Bool[Tensor, "batch tokens latents"] | None,
         cached: MediaLayer | None = None,
+        gate_scale: float = 1.0,
     ) -> Float[Tensor, "batch tokens dim"]:
         """The feed-forward runs also where nothing is seen: later pictures must not change what earlier text became."""
         if visible is not None:
-            x = x + self.attn_gate.tanh() * self.attention(x, media, visible, cached)
-        return x + self.ff_gate.tanh() * self.feed_forward(x)
+            x = x + gate_scale * self.attn_gate.tanh() * self.attention(x, media, visible, cached)
+        return x + gate_scale * self.ff_gate.tanh() * self.feed_forward(x)

@@ -1,17 +1,15 @@
-"""Speaking: Hugging Face's `generate` over a cache that also holds pictures, and a stream of words that can stop."""
+"""Speaking: Hugging Face's `generate` over a cache that also holds pictures."""
 
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, GenerationMixin, PreTrainedModel, StoppingCriteria, TextIteratorStreamer
+from transformers import GenerationConfig, GenerationMixin
 from transformers.cache_utils import Cache
-from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from flamingo_app.config import FlamingoConfig
 from flamingo_app.errors import PromptError
@@ -106,55 +104,3 @@ class MediaGenerationMixin(GenerationMixin):
             repeated.layers = [copy.copy(layer) for layer in cache.layers]
             repeated.batch_repeat_interleave(expand_size)
         return cast(Any, super())._expand_inputs_for_generation(expand_size=expand_size, **kwargs)
-
-
-class Stop(StoppingCriteria):
-    """Ends the answer once somebody has set the event."""
-
-    def __init__(self, event: threading.Event) -> None:
-        self.event = event
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Any:
-        return torch.full((len(input_ids),), self.event.is_set(), dtype=torch.bool, device=input_ids.device)
-
-
-def stream(
-    model: PreTrainedModel,
-    tokenizer: Any,
-    inputs: Mapping[str, Any],
-    *,
-    stop: threading.Event | None = None,
-    **generate_kwargs: Any,
-) -> Iterator[str]:
-    """New text in pieces, each as soon as its words are whole; special tokens are left out.
-
-    Args:
-        inputs: one row of `generate`'s tensors, as a processor returns them.
-        stop: ends the answer within two tokens of being set; leaving the loop early does the same.
-        generate_kwargs: as for `generate`; beams cannot be streamed.
-
-    Raises:
-        FlamingoError: what `generate` raises, raised here.
-    """
-    stop = threading.Event() if stop is None else stop
-    abandoned = threading.Event()
-    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            criteria = StoppingCriteriaList([Stop(stop), Stop(abandoned)])
-            cast(Any, model).generate(**inputs, streamer=streamer, stopping_criteria=criteria, **generate_kwargs)
-        except BaseException as failure:
-            failures.append(failure)
-            streamer.end()
-
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
-    try:
-        yield from (piece for piece in streamer if piece)
-    finally:
-        abandoned.set()
-        worker.join()
-    if failures:
-        raise failures[0]

@@ -11,7 +11,7 @@ PICTURE = Image.new("RGB", (4, 4))
 def test_a_turn_has_a_mark_where_each_picture_stands():
     message = Message(role="user", parts=("left", PICTURE, "right", PICTURE))
     assert message.turn.pieces == ("left", Mark.IMAGE, "right", Mark.IMAGE)
-    assert message.pictures == (PICTURE, PICTURE)
+    assert [picture.open() for picture in message.pictures] == [PICTURE, PICTURE]
 
 
 @pytest.mark.parametrize("parts", [(), ("",), (" \n", "")])

@@ -1,26 +1,23 @@
 """Laws of a reply, on a tiny random model whose tokens are bytes."""
 
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from flamingo_app.conversation import Message, reply
+from flamingo_app.conversation import Conversation, Example, Message, Picture, Prefixes, Settings, reply
 from flamingo_app.errors import PromptError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
-from flamingo_app.prompt import chat_prompt, encode
+from flamingo_app.prompt import caption_prompt, chat_prompt
 from tests import tiny
 
 POSITIONS = 320
-NEW = 24
+SHORT = Settings(max_new_tokens=24)
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +48,6 @@ def picture(seed: int) -> Image.Image:
     return Image.frombytes("RGB", (8, 8), Random(seed).randbytes(8 * 8 * 3))
 
 
-def num_tokens(messages: Sequence[Message]) -> int:
-    return len(encode(chat_prompt([message.turn for message in messages]), tiny.tokenizer()))
-
-
 CHAT = (user("what is", picture(1), "?"), assistant("a dot"), user("and", picture(2), "or", picture(3)))
 
 
@@ -63,40 +56,27 @@ def test_a_reply_is_what_the_model_generates_after_the_chat(
 ):
     prompt = chat_prompt([message.turn for message in CHAT])
     inputs = processor.prompts([prompt], [[picture(seed) for seed in (1, 2, 3)]])
-    ids = model.generate(**inputs, max_new_tokens=NEW, do_sample=False)[0, inputs["input_ids"].shape[1] :]
-    said = "".join(reply(model, processor, CHAT, max_new_tokens=NEW))
+    ids = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    said = "".join(reply(model, processor, CHAT, settings=SHORT))
     assert said == processor.tokenizer.decode(ids, skip_special_tokens=True)
     assert said
 
 
 def test_the_order_of_words_and_pictures_matters(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
     answers = {
-        "".join(reply(model, processor, [user(*parts)], max_new_tokens=NEW))
+        "".join(reply(model, processor, [user(*parts)], settings=SHORT))
         for parts in [(picture(1), "a", picture(2)), (picture(2), "a", picture(1)), ("a",)]
     }
     assert len(answers) == 3
 
 
-@settings(max_examples=30, deadline=None)
-@given(lengths=st.lists(st.integers(1, 120), min_size=1, max_size=9))
-def test_whole_oldest_turns_are_left_out_and_no_more_than_needed(lengths: list[int]):
-    model, processor = tiny.model(positions=POSITIONS), FlamingoProcessor(FlamingoImageProcessor(), tiny.tokenizer())
-    chat = [user("?" * lengths[0])]
-    for length in lengths[1:]:
-        chat += [assistant("."), user("?" * length)]
-    out = reply(model, processor, chat, max_new_tokens=NEW).num_left_out
-    assert out % 2 == 0  # the window begins with a user's message
-    assert num_tokens(chat[out:]) + NEW <= POSITIONS
-    assert out == 0 or num_tokens(chat[out - 2 :]) + NEW > POSITIONS
-
-
 def test_the_pictures_of_turns_that_are_left_out_go_with_them(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ):
-    chat = [user(picture(1), "x" * 250), assistant("."), *CHAT]
-    answer = reply(model, processor, chat, max_new_tokens=NEW)
+    chat = [user(picture(1), "x" * 200), assistant("."), *CHAT]
+    answer = reply(model, processor, chat, settings=SHORT)
     assert answer.num_left_out == 2
-    assert "".join(answer) == "".join(reply(model, processor, CHAT, max_new_tokens=NEW))
+    assert "".join(answer) == "".join(reply(model, processor, CHAT, settings=SHORT))
 
 
 @pytest.mark.parametrize("words", ["", "an <image> typed", "x" * POSITIONS])
@@ -104,14 +84,14 @@ def test_what_cannot_be_a_prompt_is_refused_before_anything_is_said(
     words: str, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ):
     with pytest.raises(PromptError):
-        reply(model, processor, [user(words)], max_new_tokens=NEW)
+        reply(model, processor, [user(words)], settings=SHORT)
 
 
 def test_a_special_token_that_the_model_once_spelled_stays_words(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ):
     chat = [user("hm"), assistant("<image>"), user("what?")]
-    assert isinstance("".join(reply(model, processor, chat, max_new_tokens=NEW)), str)
+    assert isinstance("".join(reply(model, processor, chat, settings=SHORT)), str)
 
 
 def test_a_set_stop_ends_the_reply_within_two_tokens(
@@ -122,19 +102,151 @@ def test_a_set_stop_ends_the_reply_within_two_tokens(
     assert len("".join(reply(model, processor, CHAT, stop=stop))) <= 2
 
 
-def test_a_temperature_draws_other_words(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
-    torch.manual_seed(0)
-    drawn = {"".join(reply(model, processor, CHAT, temperature=2.0, max_new_tokens=NEW)) for _ in range(4)}
-    assert len(drawn) > 1
+def test_a_temperature_draws_words_and_a_seed_draws_them_again(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    def draw(seed: int | None) -> str:
+        settings = Settings(temperature=2.0, top_p=0.9, seed=seed, max_new_tokens=24)
+        return "".join(reply(model, processor, CHAT, settings=settings))
+
+    drawn = [draw(seed) for seed in (1, 2, 3)]
+    assert len(set(drawn)) > 1
+    with ThreadPoolExecutor(3) as threads:  # whoever else draws meanwhile
+        assert list(threads.map(draw, (1, 2, 3))) == drawn
+
+
+def test_closed_gates_are_the_language_model_alone(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    blind = Settings(gate_scale=0.0, max_new_tokens=24)
+    answers = {"".join(reply(model, processor, [user(picture(seed), "?")], settings=blind)) for seed in range(3)}
+    closed = tiny.model(positions=POSITIONS, gates=0.0)
+    closed.language_model.load_state_dict(model.language_model.state_dict())
+    assert answers == {"".join(reply(closed, processor, [user(picture(0), "?")], settings=SHORT))}
 
 
 def test_chats_in_many_threads_answer_as_each_does_alone(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ):
     def answer(seed: int) -> str:
-        return "".join(reply(model, processor, [user("a", picture(seed))], max_new_tokens=NEW))
+        return "".join(reply(model, processor, [user("a", picture(seed))], settings=SHORT))
 
     alone = [answer(seed) for seed in range(8)]
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(answer, range(8))) == alone
     assert len(set(alone)) > 1
+
+
+def rest_of(conversation: Conversation, message: Message) -> str:
+    """What a conversation without any cache answers."""
+    whole = [*conversation.messages, message]
+    return "".join(reply(conversation.model, conversation.processor, whole, settings=SHORT)).strip()
+
+
+def test_an_answer_from_kept_caches_is_the_answer_without(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    """Through turns that go on, that branch off earlier ones, and past the window's end."""
+    conversation, known, left = Conversation(model, processor), [], []
+    conversation.prefixes = Prefixes()
+    for turn in range(12):
+        if turn in (4, 9):
+            conversation = conversation.branch(len(conversation.messages) - 2)
+        message = user("and", picture(turn), "?" * turn)
+        expected = rest_of(conversation, message)
+        answer = reply(
+            model,
+            processor,
+            [*conversation.messages, message],
+            prefixes=conversation.prefixes,
+            settings=SHORT,
+        )
+        known.append(answer.num_known)
+        left.append(answer.num_left_out)
+        assert "".join(conversation._hear(message, answer)).strip() == expected
+    assert all(known[turn] for turn in (1, 2, 3, 4))
+    assert sum(count < 10 for count in known) == 1 + sum(after > before for before, after in zip(left, left[1:], strict=False))
+    assert left[-1]
+
+
+def test_only_new_pictures_are_opened(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
+    opened: list[int] = []
+
+    def shown(seed: int) -> Picture:
+        return Picture(name=str(seed), open=lambda: (opened.append(seed), picture(seed))[1])
+
+    conversation = Conversation(model, processor)
+    for seed in range(3):
+        conversation.say(shown(seed), "?", settings=SHORT)
+    assert opened == [0, 1, 2]
+
+
+def test_a_chat_whose_pictures_differ_does_not_go_on_from_its_cache(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    prefixes = Prefixes()
+    for seed in (1, 2):
+        answer = reply(model, processor, [user("a", picture(seed))], prefixes=prefixes, settings=SHORT)
+        assert answer.num_known == len("user: a") * (seed - 1)
+        assert "".join(answer) == "".join(reply(model, processor, [user("a", picture(seed))], settings=SHORT))
+
+
+def test_a_cache_read_through_other_gates_is_not_gone_on_from(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    prefixes = Prefixes()
+    list(reply(model, processor, CHAT, prefixes=prefixes, settings=SHORT))
+    half = Settings(gate_scale=0.5, max_new_tokens=24)
+    assert reply(model, processor, CHAT, prefixes=prefixes, settings=half).num_known == 0
+    assert reply(model, processor, CHAT, prefixes=prefixes, settings=SHORT).num_known > 0
+
+
+def test_words_before_their_picture_are_read_with_it_each_time(processor: FlamingoProcessor):
+    model, prefixes = tiny.model(positions=POSITIONS, attend="next"), Prefixes()
+    list(reply(model, processor, CHAT, prefixes=prefixes, settings=SHORT))
+    assert len(prefixes) == 0
+
+
+def test_an_answer_that_was_stopped_or_left_can_be_gone_on_from(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    conversation = Conversation(model, processor)
+    answer = conversation.stream("a", picture(1), settings=Settings(max_new_tokens=60))
+    first = next(answer)
+    answer.close()
+    assert conversation.messages[-1].parts == (first.strip(),)
+    message = user("go on")
+    assert conversation.say("go on", settings=SHORT) == rest_of(conversation.branch(2), message)
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_in_it(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    whole = "".join(reply(model, processor, CHAT, settings=SHORT))
+    for cut in (whole[3:5], whole[7:10]):
+        answer = reply(model, processor, CHAT, settings=Settings(max_new_tokens=24, stop=("never", cut)))
+        assert "".join(answer) == whole[: whole.index(cut)]
+        assert answer.finish == "stop"
+
+
+def test_examples_stand_before_the_chat(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
+    examples = [Example(picture=Picture.of(picture(9)), text="a nine")]
+    shown = "".join(reply(model, processor, CHAT, examples=examples, settings=SHORT))
+    inputs = processor.prompts(
+        [(*caption_prompt(["a nine"])[:-1], *chat_prompt([message.turn for message in CHAT]))],
+        [[picture(seed) for seed in (9, 1, 2, 3)]],
+    )
+    ids = model.generate(**inputs, max_new_tokens=24, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert shown == processor.tokenizer.decode(ids, skip_special_tokens=True)
+    with pytest.raises(PromptError, match="words for the picture"):
+        reply(model, processor, CHAT, examples=[Example(picture=Picture.of(picture(9)), text=" ")])
+
+
+def test_a_failed_answer_leaves_nothing_behind(processor: FlamingoProcessor):
+    model = tiny.model(positions=POSITIONS)
+    conversation = Conversation(model, processor)
+    broken = Picture(name="gone", open=lambda: Image.open("no such file"))
+    with pytest.raises(FileNotFoundError):
+        conversation.say(broken)
+    assert conversation.messages == []
+    assert len(conversation.prefixes) == 0

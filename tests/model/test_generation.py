@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from flamingo_app.errors import PromptError
-from flamingo_app.model.generation import stream
+from flamingo_app.model.streaming import stream
 from tests import tiny
 
 ENDLESS = {"do_sample": False, "eos_token_id": None}

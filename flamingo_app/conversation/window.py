@@ -1,0 +1,56 @@
+"""Which turns of a chat the model reads.
+
+Positions are baked into cached keys, so a window cannot slide: when a message no longer fits, whole old turns leave, down
+to about half of the room, so that it happens rarely. Where the window begins hangs on the messages alone. A chat that is
+continued elsewhere, or after a restart, is therefore read exactly as it would have been here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flamingo_app.errors import PromptError
+from flamingo_app.prompt import Role
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long a message is.
+
+    Args:
+        role: who speaks; a turn begins with the user's.
+        tokens: of the message, spelled.
+    """
+
+    role: Role
+    tokens: int
+
+
+def window_start(messages: Sequence[Length], room: int) -> int:
+    """The first message that the model reads when it answers the last one.
+
+    Args:
+        messages: the chat in order; the last message is the user's.
+        room: tokens that the messages may have together.
+
+    Raises:
+        PromptError: the last message alone is longer than that.
+    """
+    begins = [number for number, message in enumerate(messages) if message.role == "user" or number == 0]
+    if messages[begins[-1]].tokens > room:
+        raise PromptError(
+            expected=f"a message of at most {room} tokens",
+            got=f"{messages[begins[-1]].tokens}",
+            remedy="make it shorter, or show fewer examples",
+        )
+    start, length, read = begins[0], 0, begins[0]
+    for begin in begins:  # as if each had been answered in its turn
+        length += sum(message.tokens for message in messages[read : begin + 1])
+        read = begin + 1
+        if length > room:
+            while start < begin and length > room // 2:
+                after = next(number for number in begins if number > start)
+                length -= sum(message.tokens for message in messages[start:after])
+                start = after
+    return start
