@@ -1,6 +1,6 @@
-"""The web chat: build it, serve it.
+"""The web chat and its API: build them, serve them.
 
-python app.py [--model starter] [--host 127.0.0.1] [--port 7860]
+python app.py [--model starter] [--host 127.0.0.1] [--port 7860], and the rest of `flamingo serve --help`
 """
 
 from __future__ import annotations
@@ -8,24 +8,19 @@ from __future__ import annotations
 import argparse
 import sys
 
+from flamingo_app.errors import FlamingoError
+from flamingo_app.interfaces.cli.parser import add_serve_options
+from flamingo_app.interfaces.cli.serve import run
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Chat with a Flamingo in the browser.")
-    parser.add_argument("--model", default="starter", help="starter, a preset, or a folder (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", default=7860, type=int, help="the port to listen on (default: %(default)s)")
-    options = parser.parse_args()
-
-    # Only now: --help need not wait for torch.
-    from flamingo_app.errors import FlamingoError
-    from flamingo_app.interfaces.web import serve
-
+    add_serve_options(parser)
     try:
-        serve(options.model, host=options.host, port=options.port)
+        return run(parser.parse_args())
     except FlamingoError as error:
         print(f"app.py: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

@@ -35,7 +35,15 @@ _HOMES = {
     "load": "model.checkpoint",
 }
 
-__all__ = ["Conversation", "FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"]
+__all__ = [
+    "Conversation",
+    "FlamingoConfig",
+    "FlamingoForConditionalGeneration",
+    "FlamingoProcessor",
+    "Shot",
+    "caption",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

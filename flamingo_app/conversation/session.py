@@ -85,9 +85,7 @@ def read_window(
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
     spelled = [encode(spell_turn(message.turn), tokenizer) for message in messages]
-    lengths = [
-        Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, spelled, strict=True)
-    ]
+    lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, spelled, strict=True)]
     start = window_start(lengths, room - len(shown) - len(begin))
     pictures = (
         *(example.picture for example in examples),
@@ -153,9 +151,7 @@ def reply(
     kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
     layers = model.config.text_config.num_hidden_layers
     known, cache = kept.longest(window.script, layers, gate_scale=settings.gate_scale)
-    answer = Reply(
-        words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script), num_known=known
-    )
+    answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script), num_known=known)
     answer.words = _speak(model, processor, window, cache, answer, kept, stop or threading.Event(), settings)
     return answer
 

@@ -39,6 +39,18 @@ def attend(
     return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
 
 
+def attention_weights(
+    queries: Float[Tensor, "batch heads tokens dim"],
+    keys: Float[Tensor, "batch heads keys dim"],
+    visible: Bool[Tensor, "#batch #tokens keys"] | None = None,
+) -> Float[Tensor, "batch tokens keys"]:
+    """How much each token takes of each key in `attend`, on average over the heads; zeros where it sees none."""
+    logits = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+    if visible is not None:
+        logits = logits.masked_fill(~rearrange(visible, "batch tokens keys -> batch 1 tokens keys"), float("-inf"))
+    return logits.softmax(dim=-1).nan_to_num(0.0).mean(dim=1)
+
+
 class FeedForward(nn.Sequential):
     """Layer norm, and a hidden layer `mult` times as wide, without biases (Alayrac et al. 2022, appendix A.1)."""
 

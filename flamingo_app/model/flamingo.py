@@ -114,6 +114,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         gate_scale: float = 1.0,
+        trace: list[Tensor] | None = None,
     ) -> CausalLMOutputWithPast:
         """Logits of the tokens, and the loss where labels are given.
 
@@ -131,6 +132,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             output_hidden_states: return the language model's hidden states too.
             logits_to_keep: logits of the last so many tokens only; 0 for all.
             gate_scale: what the gates are multiplied with: from 0, the plain language model, to 1. One for a whole cache.
+            trace: gets one (batch tokens latents) for each gated block: what tokens took of latents, times the gate.
 
         Raises:
             PromptError: pictures and `<image>` tokens do not match, or there are more tokens than positions.
@@ -152,7 +154,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             use_cache=past_key_values is not None,
             output_hidden_states=output_hidden_states,
             logits_to_keep=logits_to_keep,
-            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values, gate_scale)},
+            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values, gate_scale, trace)},
         )
         return CausalLMOutputWithPast(
             loss=None if labels is None else next_token_loss(output.logits, labels),
@@ -173,6 +175,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         image_mask: Tensor | None,
         cache: Cache | None,
         gate_scale: float,
+        trace: list[Tensor] | None,
     ) -> MediaContext:
         """Work out which token sees which latent, and write it to the cache."""
         config = self.config
@@ -197,6 +200,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             visible=None if ordinals is None else visible_media(time, ordinals, config.attend, is_image),
             cached=() if media is None else media.blocks,
             gate_scale=gate_scale,
+            trace=trace,
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from flamingo_app.config import GatedConfig
-from flamingo_app.model.attention import FeedForward, attend, merge_heads, split_heads
+from flamingo_app.model.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 from flamingo_app.model.cache import MediaLayer
 
 
@@ -24,12 +24,14 @@ class MediaContext:
         visible: which token sees which latent, cached latents first; None if no picture was ever given.
         cached: for each gated block the keys and values of earlier pictures; empty without a cache.
         gate_scale: what the gates are multiplied with; 0 is the plain language model.
+        trace: where each block leaves what its tokens took of each latent, times its gate; None: nobody looks.
     """
 
     media: Float[Tensor, "batch new_latents dim"] | None
     visible: Bool[Tensor, "batch tokens latents"] | None
     cached: tuple[MediaLayer, ...] = ()
     gate_scale: float = 1.0
+    trace: list[Tensor] | None = None
 
 
 class MaskedCrossAttention(nn.Module):
@@ -50,9 +52,12 @@ class MaskedCrossAttention(nn.Module):
         media: Float[Tensor, "batch new_latents dim_media"] | None,
         visible: Bool[Tensor, "batch tokens latents"],
         cached: MediaLayer | None = None,
+        trace: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         queries = split_heads(self.to_q(self.norm(x)), self.heads)
         keys, values = self.keys_and_values(media, cached)
+        if trace is not None:
+            trace.append(attention_weights(queries, keys, visible))
         return self.to_out(merge_heads(attend(queries, keys, values, visible)))
 
     def keys_and_values(self, media: Tensor | None, cached: MediaLayer | None) -> tuple[Tensor, Tensor]:
@@ -84,8 +89,12 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
         visible: Bool[Tensor, "batch tokens latents"] | None,
         cached: MediaLayer | None = None,
         gate_scale: float = 1.0,
+        trace: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         """The feed-forward runs also where nothing is seen: later pictures must not change what earlier text became."""
         if visible is not None:
-            x = x + gate_scale * self.attn_gate.tanh() * self.attention(x, media, visible, cached)
+            gate = gate_scale * self.attn_gate.tanh()
+            x = x + gate * self.attention(x, media, visible, cached, trace)
+            if trace is not None:
+                trace[-1] = gate.abs() * trace[-1]
         return x + gate_scale * self.ff_gate.tanh() * self.feed_forward(x)

@@ -36,7 +36,8 @@ class GatedDecoderLayer:
             return args, kwargs
         x, *rest = args if args else (kwargs.pop("hidden_states"),)
         cached = context.cached[self.ordinal] if context.cached else None
-        return (self.gated_block(x, context.media, context.visible, cached, context.gate_scale), *rest), kwargs
+        entered = self.gated_block(x, context.media, context.visible, cached, context.gate_scale, context.trace)
+        return (entered, *rest), kwargs
 
 
 class AddedTokens(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from flamingo_app.config import ResamplerConfig
 from flamingo_app.errors import PromptError
-from flamingo_app.model.attention import FeedForward, attend, merge_heads, split_heads
+from flamingo_app.model.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 
 
 class PerceiverAttention(nn.Module):
@@ -28,13 +28,19 @@ class PerceiverAttention(nn.Module):
         self.norm_k = nn.LayerNorm(config.dim_head) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, patches: Float[Tensor, "pictures patches dim"], latents: Float[Tensor, "pictures latents dim"]
+        self,
+        patches: Float[Tensor, "pictures patches dim"],
+        latents: Float[Tensor, "pictures latents dim"],
+        trace: list[Tensor] | None = None,
     ) -> Float[Tensor, "pictures latents dim"]:
         latents = self.norm_latents(latents)
         media = torch.cat([self.norm_media(patches), latents], dim=1)
         queries = split_heads(self.to_q(latents), self.heads)
         keys, values = (split_heads(half, self.heads) for half in self.to_kv(media).chunk(2, dim=-1))
-        return self.to_out(merge_heads(attend(self.norm_q(queries), self.norm_k(keys), values)))
+        queries, keys = self.norm_q(queries), self.norm_k(keys)
+        if trace is not None:
+            trace.append(attention_weights(queries, keys))
+        return self.to_out(merge_heads(attend(queries, keys, values)))
 
 
 class PerceiverLayer(nn.Module):
@@ -46,9 +52,12 @@ class PerceiverLayer(nn.Module):
         self.feed_forward = FeedForward(dim, config.ff_mult, config.activation)
 
     def forward(
-        self, patches: Float[Tensor, "pictures patches dim"], latents: Float[Tensor, "pictures latents dim"]
+        self,
+        patches: Float[Tensor, "pictures patches dim"],
+        latents: Float[Tensor, "pictures latents dim"],
+        trace: list[Tensor] | None = None,
     ) -> Float[Tensor, "pictures latents dim"]:
-        latents = latents + self.attention(patches, latents)
+        latents = latents + self.attention(patches, latents, trace)
         return latents + self.feed_forward(latents)
 
 
@@ -68,9 +77,12 @@ class PerceiverResampler(nn.Module):
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, patches: Float[Tensor, "batch images frames patches dim"]
+        self, patches: Float[Tensor, "batch images frames patches dim"], trace: list[Tensor] | None = None
     ) -> Float[Tensor, "batch images latents dim"]:
         """Media latents of every picture.
+
+        Args:
+            trace: gets one (pictures latents patches+latents) for each layer: what latents took of both.
 
         Raises:
             PromptError: more frames than there are embeddings for, or another number of patches than of positions.
@@ -85,7 +97,7 @@ class PerceiverResampler(nn.Module):
         media = rearrange(patches, "batch images frames patches dim -> (batch images) (frames patches) dim")
         latents = repeat(self.latents, "latents dim -> pictures latents dim", pictures=len(media))
         for layer in self.layers:
-            latents = layer(media, latents)
+            latents = layer(media, latents, trace)
         return rearrange(self.norm(latents), "(batch images) latents dim -> batch images latents dim", batch=batch)
 
     @staticmethod

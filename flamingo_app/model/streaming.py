@@ -186,7 +186,10 @@ class Cutter:
         if places:
             self.cut = True
             return self._release(min(places))
-        most = max((length for stop in self.stops for length in range(1, len(stop)) if self.held.endswith(stop[:length])), default=0)
+        most = max(
+            (length for stop in self.stops for length in range(1, len(stop)) if self.held.endswith(stop[:length])),
+            default=0,
+        )
         return self._release(len(self.held) - most)
 
     def end(self) -> str:

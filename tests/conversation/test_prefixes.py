@@ -28,7 +28,9 @@ def test_the_longest_beginning_is_found_and_the_kept_cache_stays_as_it_is():
     assert known == 5
     assert cache is not None
     with torch.no_grad():
-        again = tiny.model()(**(tiny.rows(["a*bd*f"]) | {"input_ids": tiny.rows(["f"])["input_ids"]}), past_key_values=cache).logits
+        again = tiny.model()(
+            **(tiny.rows(["a*bd*f"]) | {"input_ids": tiny.rows(["f"])["input_ids"]}), past_key_values=cache
+        ).logits
         whole = tiny.model()(**tiny.rows(["a*bd*f"]), pixel_values=tiny.pictures(images=2)).logits[:, -1:]
     torch.testing.assert_close(again, whole)
     assert prefixes.longest(tuple("a*bd*e"), LAYERS)[0] == 5  # one token is left to read

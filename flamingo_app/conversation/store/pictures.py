@@ -110,5 +110,7 @@ def _age(entry: dict[str, Any]) -> float:
 
 def _missing(name: str) -> PictureError:
     return PictureError(
-        expected="a picture of this conversation", got=f"{name[:64]!r}, which is gone or damaged", remedy="show it again"
+        expected="a picture of this conversation",
+        got=f"{name[:64]!r}, which is gone or damaged",
+        remedy="show it again",
     )

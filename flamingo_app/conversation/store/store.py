@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from flamingo_app.conversation.messages import Example, Part, Picture
 from flamingo_app.conversation.store.database import open_database
@@ -25,7 +25,7 @@ from flamingo_app.conversation.store.records import (
     write_parts,
 )
 from flamingo_app.conversation.store.tables import conversations, example_sets, shown, turns
-from flamingo_app.errors import ConversationError
+from flamingo_app.errors import ConversationError, StoreError
 
 MOST_LISTED = 500
 
@@ -73,9 +73,7 @@ class Store:
             row = _own(connection, owner, identity)
             of_it = select(turns).where(turns.c.conversation == identity).order_by(turns.c.number)
             kept = [
-                SavedTurn(
-                    said=read_parts(turn["said"], self.pictures), answer=turn["answer"], status=turn["status"]
-                )
+                SavedTurn(said=read_parts(turn["said"], self.pictures), answer=turn["answer"], status=turn["status"])
                 for turn in connection.execute(of_it).mappings()
             ]
         examples = read_examples(row["examples"], self.pictures)
@@ -114,7 +112,7 @@ class Store:
             _touch(connection, identity)
 
     def cut(self, owner: str, identity: str, number: int) -> None:
-        """Take back the turns from a number on."""
+        """Take back the turns from a number on; what they showed stays until the conversation goes."""
         with self.engine.begin() as connection:
             _own(connection, owner, identity)
             _cut(connection, identity, number)
@@ -170,6 +168,15 @@ class Store:
                 row = {"owner": owner, "name": name, "examples": write_examples(examples)}
                 connection.execute(insert(example_sets).values(**row))
 
+    def picture(self, owner: str, identity: str, name: str) -> Picture:
+        """A picture that a conversation shows, or once showed."""
+        with self.engine.begin() as connection:
+            _own(connection, owner, identity)
+            found = select(shown).where(shown.c.conversation == identity, shown.c.sha256 == name)
+            if connection.execute(found).first() is None:
+                raise _unknown(identity)
+        return self.pictures.picture(name)
+
     def sweep(self) -> None:
         """Delete the files of pictures that nothing shows any more."""
         with self.engine.begin() as connection:
@@ -177,6 +184,14 @@ class Store:
             for examples in connection.execute(select(example_sets.c.examples)).scalars():
                 names.update(example["picture"] for example in examples)
         self.pictures.sweep(names)
+
+    def check(self) -> None:
+        """Raise `StoreError` where the database does not answer."""
+        try:
+            with self.engine.begin() as connection:
+                connection.execute(select(1))
+        except SQLAlchemyError:
+            raise StoreError(expected="a database that answers", got="none", remedy="start it again") from None
 
     def close(self) -> None:
         """Let go of the database."""
@@ -210,12 +225,6 @@ def _own(connection: Connection, owner: str, identity: str) -> Any:
 
 def _cut(connection: Connection, identity: str, number: int) -> None:
     connection.execute(delete(turns).where(turns.c.conversation == identity, turns.c.number >= number))
-    of_it = select(turns.c.said).where(turns.c.conversation == identity)
-    parts = [part for said in connection.execute(of_it).scalars() for part in said]
-    found = select(conversations.c.examples).where(conversations.c.id == identity)
-    parts += connection.execute(found).scalar_one()
-    still = {part["picture"] for part in parts if "picture" in part}
-    connection.execute(delete(shown).where(shown.c.conversation == identity, shown.c.sha256.not_in(still)))
 
 
 def _show(connection: Connection, identity: str, pictures: Sequence[Picture]) -> None:
@@ -230,7 +239,9 @@ def _touch(connection: Connection, identity: str, **values: Any) -> None:
 
 
 def _unknown(identity: str) -> ConversationError:
-    return ConversationError(expected="a conversation of yours", got=f"{identity[:64]!r}", remedy="choose one of the list")
+    return ConversationError(
+        expected="a conversation of yours", got=f"{identity[:64]!r}", remedy="choose one of the list"
+    )
 
 
 def _went_on(identity: str) -> ConversationError:

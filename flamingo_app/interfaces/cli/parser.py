@@ -91,9 +91,26 @@ def _add_import(commands: Any) -> None:
 
 
 def _add_serve(commands: Any) -> None:
-    command = commands.add_parser("serve", help="the chat page", description="Serve the chat page until interrupted.")
+    about = "Serve the chat page, and the HTTP API under /v1, until interrupted."
+    add_serve_options(commands.add_parser("serve", help="the chat page and the HTTP API", description=about))
+
+
+def add_serve_options(command: argparse.ArgumentParser) -> None:
+    """What `flamingo serve` and `app.py` take."""
     command.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     command.add_argument("--port", metavar="N", type=int, default=7860, help="(default: %(default)s)")
+    command.add_argument("--data", metavar="DIR", help="keep conversations there (default: the user's data folder)")
+    command.add_argument("--database-url", metavar="URL", help="sqlite:///... or postgresql://... (default: in --data)")
+    command.add_argument("--pictures-url", metavar="URL", help="a folder, or a URL of fsspec (default: in --data)")
+    command.add_argument("--auth", metavar="FILE", help="name:password lines: only these people may come in")
+    command.add_argument("--api-keys", metavar="FILE", help="name:key lines: only programs with one of these may ask")
+    command.add_argument(
+        "--fetch-addresses", action="store_true", help="get pictures from http(s) addresses that programs send"
+    )
+    command.add_argument("--seats", metavar="N", type=_count, default=4, help="answers at once (default: %(default)s)")
+    command.add_argument(
+        "--most-waiting", metavar="N", type=_count, default=64, help="requests that may wait (default: %(default)s)"
+    )
     _add_model(command)
 
 

@@ -1,4 +1,4 @@
-"""flamingo serve: the chat page."""
+"""flamingo serve: the chat page and the HTTP API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from argparse import Namespace
 
 def run(options: Namespace) -> int:
     """Serve until interrupted."""
-    from flamingo_app.interfaces.web import serve
+    from flamingo_app.interfaces.server import ServerOptions, serve
 
-    serve(model=options.model, host=options.host, port=options.port)
+    given = {name: value for name, value in vars(options).items() if name in ServerOptions.__dataclass_fields__}
+    serve(ServerOptions(**given))
     return 0

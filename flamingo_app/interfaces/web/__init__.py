@@ -1,13 +1,15 @@
 """The chat page: the only place that knows gradio.
 
-uploads     from the browser's files to pictures in memory, and back to files the page can show
-chat        one open page: what was said, and the way to stop what is being said
-composer    the box to write in, with pictures between the words
-card        what this model is and knows, in the page's words
-page        the layout, and what its buttons do
-server      load a model, serve the page
+visitors    who looks at it
+drafts      what a user writes, from the browser to a message and back
+views       what the page shows of a conversation
+acting      what its buttons do
+shelf       the conversations, and what is done with them
+looking     which patches each word looked at
+composer, examples, card, parts, page    the layout
+mount       the page in front of the API
 """
 
-from flamingo_app.interfaces.web.server import serve
+from flamingo_app.interfaces.web.mount import mount_page
 
-__all__ = ["serve"]
+__all__ = ["mount_page"]

@@ -9,82 +9,76 @@ from typing import Any
 import gradio as gr
 
 from flamingo_app.interfaces.cli.info import describe
+from flamingo_app.interfaces.service import Service
+from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web import card
-from flamingo_app.interfaces.web.answering import Answering
-from flamingo_app.interfaces.web.chat import Chat
+from flamingo_app.interfaces.web.acting import RETRY_TEMPERATURE, Acting, OpenPage, told
 from flamingo_app.interfaces.web.composer import composer
 from flamingo_app.interfaces.web.examples import examples
-from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.processing import FlamingoProcessor
+from flamingo_app.interfaces.web.parts import part
 
-KEPT_SECONDS = 24 * 3600
-"""How long uploaded files are kept."""
+KEPT_SECONDS = 3600
+"""How long uploaded files are kept: what was sent with a message lives with its conversation."""
 
 
-def build_page(
-    model: FlamingoForConditionalGeneration,
-    processor: FlamingoProcessor,
-    *,
-    name: str,
-    max_bytes: int,
-    concurrency: int,
-) -> gr.Blocks:
-    """The chat page for a model.
-
-    Args:
-        name: what the user called the model: "starter", a preset, or a folder.
-        max_bytes: the largest picture file.
-        concurrency: how many answers are given at once; further ones wait their turn.
-    """
+def build_page(service: Service, users: Users) -> gr.Blocks:
+    """The chat page of a service."""
     # A model put together from backbones has no folder: what is looked for in none is not found.
-    folder = Path(model.name_or_path or "no folder")
-    answering = Answering(model=model, processor=processor)
+    folder = Path(service.model.name_or_path or "no folder")
+    acting = Acting(service=service, users=users)
     with gr.Blocks(
         title="Flamingo", fill_height=True, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)
     ) as page:
-        chat = gr.State(Chat(), delete_callback=_leave)
-        gr.HTML(card.header(name))
-        history = gr.Chatbot(
-            label="Chat",
-            show_label=False,
-            elem_id="history",
-            scale=1,
-            height="48vh",
-            layout="bubble",
-            buttons=[],
-            render_markdown=False,
-            feedback_options=None,
-            allow_file_downloads=False,
-            placeholder=card.GREETING,
-        )
+        state = gr.State(OpenPage(), delete_callback=_leave)
+        with gr.Sidebar(width=270, elem_id="side"):
+            shelf = part("shelf", {})
+        gr.HTML(card.header(service.name))
+        history = part("history", [], placeholder=card.GREETING)
         notice = gr.HTML(elem_id="notice")
-        box = composer(max_bytes=max_bytes, placeholder=card.INVITATION)
+        box = composer(max_bytes=service.limits.picture_bytes, placeholder=card.INVITATION)
         with gr.Row(elem_id="buttons"):
             stop = gr.Button("Stop", elem_id="stop", variant="stop", size="sm", visible=False, scale=0, min_width=80)
             retry = gr.Button("Retry", elem_id="retry", size="sm", scale=0, min_width=80)
             undo = gr.Button("Undo", elem_id="undo", size="sm", scale=0, min_width=80)
-            clear = gr.Button("Clear", elem_id="clear", size="sm", scale=0, min_width=80)
+        budget = gr.HTML(elem_id="budget")
         examples(folder / "examples")
+        with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel"):
+            shots = part("shots", {})
+        with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel"):
+            looking = part("looking", {})
+            gates = gr.Slider(
+                0, 1, value=1, step=0.05, label="Gates: 0 is the language model alone, 1 as trained", elem_id="gates"
+            )
+            wild = gr.Slider(
+                0, 1.5, value=RETRY_TEMPERATURE, step=0.1, label="How wild a retry is", elem_id="temperature"
+            )
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
-            gr.HTML(card.about(describe(name, model)))
+            gr.HTML(card.about(describe(service.name, service.model)))
 
-        view = [history, notice, box, stop]
+        view = [history, notice, box, stop, shelf, shots, budget, looking]
 
-        def generate(event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any]) -> None:
-            event(act, inputs, view, show_progress="hidden", concurrency_limit=concurrency, concurrency_id="model")
+        def answer(event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any]) -> None:
+            # Our own queue tells a place, so gradio's lets everybody in.
+            event(act, inputs, view, show_progress="hidden", concurrency_limit=None, api_visibility="private")
 
-        generate(box.submit, answering.send, [chat, box])
-        generate(retry.click, answering.retry, [chat])
-        stop.click(_stop, chat, queue=False, show_progress="hidden")
-        undo.click(answering.undo, chat, view, queue=False, show_progress="hidden")
-        clear.click(answering.clear, chat, view, queue=False, show_progress="hidden")
+        def act(event: Callable[..., Any], does: Callable[..., Any], inputs: list[Any]) -> None:
+            event(told(does), inputs, view, queue=False, show_progress="hidden", api_visibility="private")
+
+        act(page.load, acting.open, [state])
+        answer(box.submit, acting.send, [state, box, gates])
+        answer(retry.click, acting.retry, [state, wild, gates])
+        act(undo.click, acting.undo, [state])
+        act(history.submit, acting.on_turn, [state, history, gates])
+        act(shelf.submit, acting.on_shelf, [state, shelf])
+        act(shots.submit, acting.on_shots, [state, shots])
+        stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page
 
 
-def _stop(chat: Chat) -> None:
-    chat.stop.set()
+def _stop(page: OpenPage) -> None:
+    page.stop.set()
 
 
-def _leave(chat: Chat) -> None:
+def _leave(page: OpenPage) -> None:
     """Nobody waits for the answers of a page that was closed."""
-    chat.stop.set()
+    page.stop.set()

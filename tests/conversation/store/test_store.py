@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import text
 
-from flamingo_app.conversation import Example, Picture
+from flamingo_app.conversation import Example
 from flamingo_app.conversation.store import Store
 from flamingo_app.conversation.store.database import open_database
 from flamingo_app.conversation.store.portable import from_json, to_archive, to_json
@@ -213,7 +213,9 @@ def test_a_changed_file_is_refused(store: Store, owner: str, chat: str, change: 
         from_json(json.dumps(data).encode(), store.pictures)
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite:////proc/none/x.db", "postgresql://u:secret@127.0.0.1:1/x", "x://y"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "sqlite:////proc/none/x.db", "postgresql://u:secret@127.0.0.1:1/x", "x://y"]
+)
 def test_a_database_that_cannot_be_had_is_one_line_without_its_password(url: str):
     with pytest.raises(StoreError, match="expected a database") as caught:
         open_database(url)

@@ -21,7 +21,9 @@ def upgrade() -> None:
     op.create_index("ix_conversations_owner", "conversations", ["owner"])
     op.create_table(
         "turns",
-        sa.Column("conversation", sa.String(64), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "conversation", sa.String(64), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True
+        ),
         sa.Column("number", sa.Integer, primary_key=True),
         sa.Column("said", sa.JSON, nullable=False),
         sa.Column("answer", sa.Text, nullable=True),
@@ -36,7 +38,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "shown",
-        sa.Column("conversation", sa.String(64), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+        sa.Column(
+            "conversation", sa.String(64), sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True
+        ),
         sa.Column("sha256", sa.String(64), primary_key=True),
     )
     op.create_index("ix_shown_sha256", "shown", ["sha256"])

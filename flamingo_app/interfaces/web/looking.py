@@ -1,0 +1,67 @@
+"""Which patches each word of an answer looked at, for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from flamingo_app.conversation import Example, Message, Picture
+from flamingo_app.conversation.session import read_window
+from flamingo_app.interfaces.service import Service
+from flamingo_app.model.looking import look
+
+
+def look_at(
+    service: Service,
+    messages: Sequence[Message],
+    answer: str,
+    examples: Sequence[Example],
+    *,
+    gate_scale: float,
+    address: Callable[[Picture], str],
+) -> dict[str, Any]:
+    """The words of an answer, the pictures in the window, and for each word a map of each picture, from 0 to 1.
+
+    Args:
+        messages: the chat up to the question.
+        answer: what was answered.
+        address: where the browser finds a picture.
+    """
+    model, processor = service.model, service.processor
+    window = read_window(model, processor, messages, examples)
+    if not window.pictures:
+        return {"words": answer.split(), "pictures": [], "maps": [[] for _ in answer.split()]}
+    image, asked = model.config.image_token_id, [*window.script]
+    words = answer.split()
+    spelled = [
+        processor.tokenizer.encode(f" {word}", add_special_tokens=False, split_special_tokens=True) for word in words
+    ]
+    ids = [image if isinstance(token, str) else token for token in asked] + [
+        token for word in spelled for token in word
+    ]
+    ids = ids[: model.config.max_positions]
+    pixels, _ = processor.image_processor.rows([[picture.open() for picture in window.pictures]])
+    seen = look(model, torch.tensor([ids], device=model.device), pixels.to(model.device), gate_scale=gate_scale)
+    maps: list[Any] = []
+    place = len(asked) - 1  # a token was chosen where the one before it was read
+    for word in spelled:
+        mean = seen[place : place + len(word)].mean(dim=0) if place < len(ids) - 1 else torch.zeros_like(seen[0])
+        maps.append((mean / mean.max().clamp(min=1e-9)).unflatten(-1, (_side(mean), -1)).cpu())
+        place += len(word)
+    shown = sorted({int(word.amax(dim=(1, 2)).argmax()) for word in maps}) if maps else []
+    return {
+        "words": words,
+        "pictures": [address(window.pictures[picture]) for picture in shown],
+        "maps": [[_rounded(word[picture]) for picture in shown] for word in maps],
+        "fit": processor.image_processor.resize_mode,
+    }
+
+
+def _side(seen: torch.Tensor) -> int:
+    return int(seen.shape[-1] ** 0.5)
+
+
+def _rounded(grid: torch.Tensor) -> list[list[float]]:
+    return [[round(value, 3) for value in row] for row in grid.tolist()]
