@@ -6,11 +6,6 @@ import base64
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -21,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flamingo_app.conversation.session import MAX_NEW_TOKENS
 from tests.interfaces import slow_model
+from tests.interfaces.serving import free_port, served
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / ".artifacts"
@@ -33,35 +29,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return slow_model.save(tmp_path_factory.mktemp("web"))
+
+
+@pytest.fixture(scope="module")
+def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page served by `python app.py`."""
-    folder = tmp_path_factory.mktemp("web")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "app.py", "--model", str(slow_model.save(folder)), "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    try:
-        wait_for(f"http://127.0.0.1:{port}", server, folder / "log")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
-    assert "Traceback" not in (folder / "log").read_text()
-
-
-def wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(240):
-        assert server.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-        except OSError:
-            time.sleep(0.5)
-        else:
-            return
-    raise TimeoutError(log.read_text())
+    with served(model, tmp_path_factory.mktemp("served")) as server:
+        yield server.address
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +133,8 @@ def test_pictures_between_words_get_a_streamed_answer(page: Page, picture: Path)
         seen.update(answers(page).all_inner_texts())
     assert len(seen) > 2, "the answer did not come in pieces"
     assert len(answers(page).last.inner_text().split()) == MAX_NEW_TOKENS
-    parts = [part.inner_text().strip() or "picture" for part in user_bubbles(page).all()]
+    shown = user_bubbles(page).locator("> *").all()
+    parts = [part.inner_text().strip() or "picture" for part in shown]
     assert parts == ["is this", "picture", "above", "picture", "?"]
     expect(box(page)).to_be_empty()
     page.screenshot(path=ARTIFACTS / "chat-answer.png")
@@ -195,7 +172,11 @@ def test_stop_ends_the_answer_and_keeps_what_was_said(page: Page, picture: Path)
     assert len(wait_for_the_end(page).split()) == MAX_NEW_TOKENS
 
 
-def test_retry_undo_and_clear(page: Page, picture: Path):
+def shelf(page: Page):
+    return page.locator("#shelf li .name")
+
+
+def test_retry_undo_and_a_new_chat(page: Page, picture: Path):
     attach(page, picture)
     ask(page)
     first = wait_for_the_end(page)
@@ -212,9 +193,170 @@ def test_retry_undo_and_clear(page: Page, picture: Path):
 
     click(page, "Send")
     assert wait_for_the_end(page) == first
-    click(page, "Clear")
+    click(page, "New chat")
     expect(user_bubbles(page)).to_have_count(0)
     expect(box(page)).to_be_empty()
+
+
+def test_a_message_is_edited_and_sent_again(page: Page, picture: Path):
+    attach(page, picture)
+    ask(page, "a dog")
+    wait_for_the_end(page)
+    ask(page, "a cat")
+    expect(answers(page)).to_have_count(2)
+    wait_for_the_end(page)
+    page.get_by_role("button", name="Edit", exact=True).first.click()
+    expect(box(page)).to_have_text(re.compile("a dog"))
+    expect(notice(page)).to_contain_text("1 later turns go then")
+    box(page).click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type(" and a bird")
+    click(page, "Send")
+    expect(user_bubbles(page)).to_have_count(1)
+    wait_for_the_end(page)
+    expect(user_bubbles(page)).to_have_text(re.compile("a dog and a bird"))
+    expect(user_bubbles(page).locator("img")).to_have_count(1)
+
+
+def test_conversations_are_found_renamed_branched_and_deleted(page: Page, tmp_path: Path):
+    for words in ("one red dog", "two green bird"):
+        ask(page, words)
+        wait_for_the_end(page)
+        click(page, "New chat")
+        expect(user_bubbles(page)).to_have_count(0)
+    expect(shelf(page)).to_have_text(["two green bird", "one red dog"])
+    page.get_by_role("searchbox").fill("RED dog")
+    expect(shelf(page)).to_have_text(["one red dog"])
+    page.get_by_role("searchbox").fill("")
+    expect(shelf(page)).to_have_count(2)
+
+    page.get_by_role("button", name="one red dog", exact=True).click()
+    expect(user_bubbles(page)).to_have_text(["one red dog"])
+    click(page, "Rename one red dog")
+    page.get_by_role("textbox", name="New title").fill("Rex")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Rex", exact=True)).to_be_visible()
+    click(page, "Branch")
+    expect(page.get_by_role("button", name="Rex (branch)", exact=True)).to_have_attribute("aria-current", "true")
+    expect(user_bubbles(page)).to_have_text(["one red dog"])
+
+    click(page, "Export Rex")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="JSON").click()
+    download.value.save_as(tmp_path / "rex.json")
+    click(page, "Close")
+    for title in ("Rex", "Rex (branch)", "two green bird"):
+        click(page, f"Delete {title}")
+        click(page, f"Really delete {title}")
+        expect(page.get_by_role("button", name=title, exact=True)).to_have_count(0)
+    expect(user_bubbles(page)).to_have_count(0)
+    page.get_by_label("Import a conversation").set_input_files(tmp_path / "rex.json")
+    expect(user_bubbles(page)).to_have_text(["one red dog"])
+    expect(shelf(page)).to_have_text(["Rex"])
+
+
+def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
+    page.get_by_text("Examples shown first").click()
+    page.get_by_label("Add example pictures").set_input_files([picture, picture])
+    words = page.get_by_label(re.compile("Words of example"))
+    words.first.fill("a dog")
+    words.last.fill("a cat")
+    page.get_by_role("button", name="Move up").last.click()
+    page.get_by_label("Name of a set").fill("pets")
+    click(page, "Save set")
+    expect(page.locator("#shots .cost").last).to_have_text(re.compile(r"\d+ tokens"))
+    assert [words.nth(place).input_value() for place in range(2)] == ["a cat", "a dog"]
+    ask(page)
+    wait_for_the_end(page)
+    expect(page.locator("#budget")).to_contain_text("2 pictures")
+    click(page, "New chat")
+    expect(words).to_have_count(0)
+    page.get_by_label("Saved sets").select_option("pets")
+    expect(words).to_have_count(2)
+    page.screenshot(path=ARTIFACTS / "chat-examples.png")
+
+
+def test_each_word_shows_what_it_looked_at(page: Page, picture: Path):
+    attach(page, picture)
+    ask(page)
+    said = wait_for_the_end(page)
+    page.get_by_text("What it looked at, and its gates").click()
+    click(page, "Look")
+    seen = page.locator("#looking .line button")
+    expect(seen).to_have_count(len(said.split()))
+    seen.last.click()
+    expect(seen.last).to_have_attribute("aria-pressed", "true")
+    marked = "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data].some(Boolean)"
+    assert page.locator("#looking canvas").first.evaluate(marked)
+    page.screenshot(path=ARTIFACTS / "chat-looking.png")
+
+
+def test_closed_gates_see_no_picture(page: Page, picture: Path):
+    attach(page, picture)
+    ask(page, "a dog")
+    open_gates = wait_for_the_end(page)
+    page.get_by_text("What it looked at, and its gates").click()
+    page.locator("#gates input[type=number]").fill("0")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    expect(box(page)).to_have_text(re.compile("a dog"))
+    click(page, "Send")
+    expect(page.locator("#stop")).to_be_visible()
+    assert wait_for_the_end(page) != open_gates
+
+
+def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, model: Path, tmp_path: Path, picture: Path):
+    port = free_port()
+    context = browser.new_context()
+    page = context.new_page()
+    with served(model, tmp_path / "data", port=port) as server:
+        page.goto(server.address)
+        expect(box(page)).to_be_visible()
+        attach(page, picture)
+        ask(page, "a dog")
+        wait_for_the_end(page)
+        before = page.locator("#history").inner_text()
+        page.reload()
+        expect(answers(page)).to_have_count(1)
+        assert page.locator("#history").inner_text() == before
+    with served(model, tmp_path / "data", port=port):
+        page.reload()
+        expect(answers(page)).to_have_count(1)
+        assert page.locator("#history").inner_text() == before
+        expect(shelf(page)).to_have_text(["a dog"])
+        picture_shown = user_bubbles(page).locator("img")
+        expect(picture_shown).to_have_js_property("naturalWidth", 48)
+        address = picture_shown.get_attribute("src")
+        ask(page, "and now ?")
+        expect(answers(page)).to_have_count(2)
+        wait_for_the_end(page)
+        stranger = browser.new_page()  # who knows the address of a conversation and of its picture
+        stranger.goto(page.url)
+        expect(box(stranger)).to_be_visible()
+        expect(user_bubbles(stranger)).to_have_count(0)
+        answer = stranger.request.get(f"http://127.0.0.1:{port}/{address}")
+        assert answer.status == 404
+    context.close()
+
+
+def test_only_those_who_know_a_password_come_in(browser: Browser, model: Path, tmp_path: Path):
+    (tmp_path / "people").write_text("ann:secret one\nbob:secret two\n")
+    with served(model, tmp_path / "data", "--auth", str(tmp_path / "people")) as server:
+        nobody = browser.new_page()
+        assert nobody.request.get(server.address).status == 401
+        assert nobody.request.get(f"{server.address}/v1/models").status == 401
+        pages: list[Page] = []
+        for name, secret in (("ann", "secret one"), ("bob", "secret two")):
+            page = browser.new_page(http_credentials={"username": name, "password": secret})
+            page.goto(server.address)
+            expect(box(page)).to_be_visible()
+            ask(page, f"{name} is a dog")
+            wait_for_the_end(page)
+            pages.append(page)
+        for page, name in zip(pages, ("ann", "bob"), strict=True):
+            page.reload()
+            expect(shelf(page)).to_have_text([f"{name} is a dog"])
+            page.close()
 
 
 def test_a_text_file_named_png_is_answered_with_one_line(page: Page, tmp_path: Path):
@@ -280,7 +422,7 @@ def test_the_page_tells_what_the_model_is(page: Page):
 def test_the_page_fits_a_phone(browser: Browser, address: str, scheme: Literal["light", "dark"]):
     with browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme) as phone:
         phone.goto(address)
-        expect(phone.get_by_role("button", name="Clear")).to_be_visible()
+        expect(phone.get_by_role("button", name="Undo")).to_be_visible()
         expect(phone.get_by_text("Loading")).to_have_count(0)
         phone.screenshot(path=ARTIFACTS / f"chat-phone-{scheme}.png")
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from html import escape
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from flamingo_app.conversation import Reply
-from flamingo_app.errors import FlamingoError, PictureError, PromptError
+from flamingo_app.conversation import Message, Picture
+from flamingo_app.conversation.store import Saved, SavedTurn
+from flamingo_app.conversation.store.pictures import LARGEST_SIDE, Pictures
+from flamingo_app.errors import ConversationError, FlamingoError, PictureError, PromptError
 from flamingo_app.interfaces.cli.info import describe
-from flamingo_app.interfaces.web import card
-from flamingo_app.interfaces.web.chat import Chat
-from flamingo_app.interfaces.web.composer import MAX_PICTURES, read_draft, show_draft
+from flamingo_app.interfaces.users import Users
+from flamingo_app.interfaces.web import card, views
+from flamingo_app.interfaces.web.acting import OpenPage
+from flamingo_app.interfaces.web.drafts import Draft, read_draft, show_draft
 from flamingo_app.interfaces.web.examples import examples
-from flamingo_app.interfaces.web.uploads import LARGEST_SIDE, Picture, open_upload
+from flamingo_app.interfaces.web.visitors import COOKIE, owner_of
 from tests import tiny
+
+MOST = 4
 
 
 @pytest.fixture
@@ -32,49 +37,59 @@ def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "uploads"
 
 
+def reader(folder: Path) -> Any:
+    pictures = Pictures(str(folder))
+    return partial(read_draft, put=pictures.put, kept=pictures.picture, most=MOST)
+
+
 def save(file: Path, *, size: tuple[int, int] = (8, 6)) -> str:
     Image.new("RGB", size, "teal").save(file)
     return str(file)
 
 
-def said(words: str) -> Reply:
-    return Reply(words=iter(words), num_left_out=0)
+def test_an_upload_becomes_a_picture_that_is_kept(uploads: Path, tmp_path: Path):
+    (picture,) = reader(tmp_path / "kept")([{"picture": save(uploads / "a.png")}])
+    assert picture.open().getpixel((0, 0)) == (0, 128, 128)
+    assert (tmp_path / "kept" / f"{picture.name}.png").is_file()
 
 
-def test_an_upload_becomes_a_picture_and_a_file_that_shows_the_same(uploads: Path):
-    picture = open_upload(save(uploads / "a.png"))
-    assert picture.image.getpixel((0, 0)) == (0, 128, 128)
-    with Image.open(picture.file) as shown:
-        assert shown.tobytes() == picture.image.tobytes()
-    assert open_upload(str(picture.file)).image.tobytes() == picture.image.tobytes()  # after undo, sent once more
-
-
-def test_large_pictures_are_kept_smaller(uploads: Path):
-    assert open_upload(save(uploads / "a.png", size=(2048, 512))).image.size == (LARGEST_SIDE, LARGEST_SIDE // 4)
+def test_large_pictures_are_kept_smaller(uploads: Path, tmp_path: Path):
+    (picture,) = reader(tmp_path / "kept")([{"picture": save(uploads / "a.png", size=(2048, 512))}])
+    assert picture.open().size == (LARGEST_SIDE, LARGEST_SIDE // 4)
 
 
 @pytest.mark.parametrize(
-    "path", ["{outside}", "{uploads}/../outside.png", "{uploads}/missing.png", "{uploads}", "/etc/passwd"]
+    "path",
+    [
+        "{outside}",
+        "{uploads}/../outside.png",
+        "{uploads}/missing.png",
+        "{uploads}",
+        "/etc/passwd",
+        "nul\0",
+        "kept:../x",
+    ],
 )
 def test_only_uploaded_files_are_opened_whatever_the_browser_says(path: str, uploads: Path, tmp_path: Path):
     outside = save(tmp_path / "outside.png")
-    with pytest.raises(PictureError, match="expected an uploaded picture"):
-        open_upload(path.format(outside=outside, uploads=uploads))
+    with pytest.raises(PictureError, match="expected an uploaded file|gone or damaged"):
+        reader(tmp_path / "kept")([{"picture": path.format(outside=outside, uploads=uploads)}])
 
 
-def test_a_bad_file_is_named_as_its_owner_knows_it(uploads: Path):
+def test_a_bad_file_is_named_as_its_owner_knows_it(uploads: Path, tmp_path: Path):
     (uploads / "notes.png").write_text("not a picture")
     with pytest.raises(PictureError, match=r"got 'notes\.png'") as caught:
-        open_upload(str(uploads / "notes.png"))
+        reader(tmp_path / "kept")([{"picture": str(uploads / "notes.png")}])
     assert str(uploads) not in str(caught.value)
 
 
-def test_a_draft_comes_back_as_it_was_shown(uploads: Path):
-    draft = read_draft([{"words": "a"}, {"picture": save(uploads / "a.png")}, {"words": "b"}])
-    shown = [part | {"picture": part["picture"]["path"]} if "picture" in part else part for part in show_draft(draft)]
-    again = read_draft(shown)
-    assert [part if isinstance(part, str) else part.image.tobytes() for part in again] == [
-        part if isinstance(part, str) else part.image.tobytes() for part in draft
+def test_a_draft_comes_back_as_it_was_shown(uploads: Path, tmp_path: Path):
+    read = reader(tmp_path / "kept")
+    draft: Draft = read([{"words": "a"}, {"picture": save(uploads / "a.png")}, {"words": "b"}])
+    shown = show_draft(draft, lambda picture: picture.name)
+    sent = [part | {"picture": part["picture"]["path"]} if "picture" in part else part for part in shown]
+    assert [part if isinstance(part, str) else part.name for part in read(sent)] == [
+        part if isinstance(part, str) else part.name for part in draft
     ]
 
 
@@ -86,43 +101,43 @@ json_values = st.recursive(
 
 @given(payload=json_values)
 def test_whatever_a_browser_sends_is_a_draft_or_refused_in_one_line(payload: Any):
+    pictures = Pictures("memory://drafts")
     try:
-        draft = read_draft(payload)
+        draft = read_draft(payload, put=pictures.put, kept=pictures.picture, most=MOST)
     except FlamingoError:
         return
     assert all(isinstance(part, str) for part in draft)  # no file was uploaded
 
 
-def test_too_many_pictures_are_refused(uploads: Path):
-    with pytest.raises(PromptError, match=f"at most {MAX_PICTURES}"):
-        read_draft([{"picture": save(uploads / "a.png")}] * (MAX_PICTURES + 1))
+def test_too_many_pictures_are_refused_before_any_is_kept(uploads: Path, tmp_path: Path):
+    with pytest.raises(PromptError, match=f"at most {MOST}"):
+        reader(tmp_path / "kept")([{"picture": save(uploads / "a.png")}] * (MOST + 1))
+    assert list((tmp_path / "kept").iterdir()) == []
 
 
-def test_an_answer_grows_and_is_kept_where_it_was_stopped():
-    chat = Chat()
-    hearing = chat.hear(("hello",), said(" good day"))
-    grown = [chat.turns[-1][1] for _ in zip(hearing, range(6), strict=False)]
-    assert grown == [None, "", "g", "go", "goo", "good"]
-    hearing.close()
-    assert chat.stop.is_set()
-    assert chat.turns == [(("hello",), "good")]
+def test_every_page_gets_a_state_of_its_own():
+    first = OpenPage()
+    first.turn_to("a conversation")
+    assert copy.deepcopy(first).conversation is None
 
 
-def test_every_page_gets_a_chat_of_its_own():
-    first = Chat()
-    list(first.hear(("a",), said("b")))
-    assert copy.deepcopy(first).turns == []
+def test_the_page_shows_what_was_said(tmp_path: Path):
+    picture = Picture(name="0" * 64, open=lambda: Image.new("RGB", (2, 2)))
+    turns = (SavedTurn(said=("<b>", picture), answer="x & y", status="whole"), SavedTurn(said=("next",)))
+    first, second = views.bubbles("id", turns, live=True)
+    assert first["said"] == [{"words": "<b>"}, {"picture": f"conversations/id/{'0' * 64}.png"}]
+    assert (first["answer"], first["live"], second["answer"], second["live"]) == ("x & y", False, None, True)
+    assert Saved(id="id", title="", turns=turns).messages[1] == Message(role="assistant", parts=("x & y",))
 
 
-def test_the_model_reads_the_chat_and_the_page_shows_it(tmp_path: Path):
-    chat, picture = Chat(), Picture(image=Image.new("RGB", (2, 2)), file=tmp_path / "a.png")
-    list(chat.hear(("<b>", picture), said("x & y")))
-    roles = [(message.role, message.parts) for message in chat.messages(("next",))]
-    assert roles == [("user", ("<b>", picture.image)), ("assistant", ("x & y",)), ("user", ("next",))]
-    assert chat.bubbles() == [
-        {"role": "user", "content": [escape("<b>"), {"path": str(picture.file)}]},
-        {"role": "assistant", "content": "x &amp; y"},
-    ]
+def test_owners_are_people_who_logged_in_or_browsers():
+    people = Users(passwords={"ann": "secret"})
+    assert owner_of({"authorization": "Basic YW5uOnNlY3JldA=="}, {}, people) == "user:ann"
+    one, other = ({COOKIE: letter * 43} for letter in "ab")
+    assert owner_of({}, one, Users()) == owner_of({}, dict(one), Users()) != owner_of({}, other, Users())
+    for cookies in ({}, {COOKIE: "short"}):
+        with pytest.raises(ConversationError, match="cookies"):
+            owner_of({}, cookies, Users())
 
 
 def test_examples_are_the_pictures_of_a_folder_or_nothing(tmp_path: Path):

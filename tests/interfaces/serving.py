@@ -1,0 +1,62 @@
+"""A real server in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(kw_only=True)
+class Served:
+    """A server that answers."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def served(model: Path, data: Path, *options: str, port: int | None = None) -> Iterator[Served]:
+    """`python app.py`, whose log must stay free of tracebacks; killed already is well, too."""
+    port = port or free_port()
+    data.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data), *options]
+    with (data / "log").open("a") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    server = Served(address=f"http://127.0.0.1:{port}", process=process, log=data / "log")
+    try:
+        wait_for(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+    assert "Traceback" not in server.log.read_text()
+
+
+def wait_for(server: Served) -> None:
+    for _ in range(480):
+        assert server.process.poll() is None, server.log.read_text()
+        try:
+            urllib.request.urlopen(f"{server.address}/ready", timeout=5).close()
+        except OSError:
+            time.sleep(0.25)
+        else:
+            return
+    raise TimeoutError(server.log.read_text())
