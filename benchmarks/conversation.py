@@ -1,4 +1,4 @@
-"""A chat with a picture in each turn, on the starter: seconds to the first word of turn 20, of turn 2's, and of reading anew."""
+"""A chat with a picture in each turn, on the starter: seconds to the first word, early, late, and when all is read anew."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Which turns of a chat the model reads.
 
-Positions are baked into cached keys, so a window cannot slide: when a message no longer fits, whole old turns leave, down
-to about half of the room, so that it happens rarely. Where the window begins hangs on the messages alone. A chat that is
-continued elsewhere, or after a restart, is therefore read exactly as it would have been here.
+Positions are baked into cached keys, so a window cannot slide: when a message no longer fits, whole old turns leave,
+down to about half of the room, so that it happens rarely. Where the window begins hangs on the messages alone: a chat
+that is continued elsewhere, or after a restart, is read exactly as it would have been here.
 """
 
 from __future__ import annotations

@@ -23,8 +23,11 @@ class Desk:
         self._changed = threading.Condition()
         self._tickets: list[Ticket] = []
 
-    def enter(self, owner: str) -> Ticket:
-        """Take a place; enter the ticket's context to wait for a seat, leave it to give everything back.
+    def enter(self, owner: str | None) -> Ticket:
+        """Take a place; the ticket is a context that gives it back.
+
+        Args:
+            owner: who asks; None where people cannot be told apart.
 
         Raises:
             BusyError: too many wait already, or too many of this owner's.
@@ -32,7 +35,7 @@ class Desk:
         with self._changed:
             if len(self._tickets) >= self.seats + self.most_waiting:
                 raise BusyError(expected="a free place", got=f"{len(self._tickets)} requests", remedy="try again later")
-            if sum(ticket.owner == owner for ticket in self._tickets) >= self.most_of_one:
+            if owner and sum(ticket.owner == owner for ticket in self._tickets) >= self.most_of_one:
                 got = f"one more than {self.most_of_one} of yours at once"
                 raise BusyError(expected="a few requests", got=got, remedy="wait for the others' answers")
             ticket = Ticket(self, owner)
@@ -67,7 +70,7 @@ class Desk:
 class Ticket:
     """A place at the desk."""
 
-    def __init__(self, desk: Desk, owner: str) -> None:
+    def __init__(self, desk: Desk, owner: str | None) -> None:
         self.desk, self.owner = desk, owner
 
     @property
@@ -79,10 +82,14 @@ class Ticket:
         """See `Desk.wait`."""
         return self.desk.wait(self, stop=stop, seconds=seconds)
 
+    def leave(self) -> None:
+        """See `Desk.leave`."""
+        self.desk.leave(self)
+
     def __enter__(self) -> Ticket:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.desk.leave(self)
+        self.leave()

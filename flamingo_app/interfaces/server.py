@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from dataclasses import dataclass, field
@@ -94,16 +93,26 @@ def serve(options: ServerOptions, *, quiet: bool = False) -> None:
     Raises:
         FlamingoError: as `build_app`, and where the port cannot be had.
     """
-    with socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((options.host, options.port))
-        except (OSError, OverflowError):
-            got = f"{options.host}:{options.port} cannot be had"
-            raise FlamingoError(expected="a free port", got=got, remedy="choose another port") from None
-        app = build_app(options)
+    with listen(options.host, options.port) as listening:  # first: a model takes long to load
+        server = make_server(build_app(options))
         if not quiet:
             print(f"* Running on http://{options.host}:{options.port}", flush=True)
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=5)
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket at an address; port 0 is any that is free."""
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except (OSError, OverflowError):
+        listening.close()
+        got = f"{host}:{port} cannot be had"
+        raise FlamingoError(expected="a free port", got=got, remedy="choose another port") from None
+    return listening
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """The server of an application; nothing here speaks WebSocket."""
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=5))

@@ -13,8 +13,8 @@ from flamingo_app.errors import ConfigError
 def read_secrets(path: str | Path) -> dict[str, str]:
     """Secrets by name.
 
-    A secret is written as it is, or as `scrypt$salt$hash` in hexadecimal, see `hashed`. Empty lines and those that begin
-    with # are passed over.
+    A secret is written as it is, or as `scrypt$salt$hash` in hexadecimal, see `hashed`. Empty lines and those that
+    begin with # are passed over.
 
     Raises:
         ConfigError: for a file that cannot be read, or a line of another shape.

@@ -131,7 +131,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             use_cache: make a cache if none is given.
             output_hidden_states: return the language model's hidden states too.
             logits_to_keep: logits of the last so many tokens only; 0 for all.
-            gate_scale: what the gates are multiplied with: from 0, the plain language model, to 1. One for a whole cache.
+            gate_scale: what the gates are multiplied with, from 0, the plain language model, to 1; one for a cache.
             trace: gets one (batch tokens latents) for each gated block: what tokens took of latents, times the gate.
 
         Raises:

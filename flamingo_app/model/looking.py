@@ -1,4 +1,4 @@
-"""What a token looked at: its gated cross-attention, traced through the resampler back to the patches of the pictures."""
+"""What a token looked at: its gated cross-attention, traced through the resampler to the patches of the pictures."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Stop(StoppingCriteria):
 
 
 class Draw(LogitsProcessor):
-    """Adds Gumbel noise to the log-probabilities: the likeliest of the sum is a draw from them (the Gumbel-max trick)."""
+    """Adds Gumbel noise to the log-probabilities: the likeliest of the sums is a draw (the Gumbel-max trick)."""
 
     def __init__(self, temperature: float, top_p: float = 1.0, seed: int | None = None) -> None:
         self.temperature, self.top_p = temperature, TopPLogitsWarper(top_p)

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -165,9 +166,7 @@ def test_an_answer_from_kept_caches_is_the_answer_without(
         left.append(answer.num_left_out)
         assert "".join(conversation._hear(message, answer)).strip() == expected
     assert all(known[turn] for turn in (1, 2, 3, 4))
-    assert sum(count < 10 for count in known) == 1 + sum(
-        after > before for before, after in zip(left, left[1:], strict=False)
-    )
+    assert sum(count < 10 for count in known) == 1 + sum(after > before for before, after in pairwise(left))
     assert left[-1]
 
 

@@ -1,4 +1,4 @@
-"""A real server in a process of its own."""
+"""A real server on a real socket: in a thread, or, to be killed, in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from flamingo_app.interfaces.server import ServerOptions, build_app, listen, make_server
 
 ROOT = Path(__file__).parents[2]
+PATIENCE = 280.0  # for machines that are busy with other things
 
 
 @dataclass(kw_only=True)
@@ -29,6 +34,23 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+@contextmanager
+def served_here(model: Path, data: Path, **options: Any) -> Iterator[str]:
+    """The address of a server in a thread of this process, which has loaded torch already."""
+    with listen("127.0.0.1", 0) as listening:
+        server = make_server(build_app(ServerOptions(model=str(model), data=str(data), **options)))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 @contextmanager
@@ -51,7 +73,8 @@ def served(model: Path, data: Path, *options: str, port: int | None = None) -> I
 
 
 def wait_for(server: Served) -> None:
-    for _ in range(480):
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         assert server.process.poll() is None, server.log.read_text()
         try:
             urllib.request.urlopen(f"{server.address}/ready", timeout=5).close()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flamingo_app.conversation.session import MAX_NEW_TOKENS
 from tests.interfaces import slow_model
-from tests.interfaces.serving import free_port, served
+from tests.interfaces.serving import free_port, served, served_here
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / ".artifacts"
@@ -35,9 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page served by `python app.py`."""
-    with served(model, tmp_path_factory.mktemp("served")) as server:
-        yield server.address
+    folder = tmp_path_factory.mktemp("served")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder / "uploads"))
+        with served_here(model, folder) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")
@@ -341,14 +343,14 @@ def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, model
 
 def test_only_those_who_know_a_password_come_in(browser: Browser, model: Path, tmp_path: Path):
     (tmp_path / "people").write_text("ann:secret one\nbob:secret two\n")
-    with served(model, tmp_path / "data", "--auth", str(tmp_path / "people")) as server:
+    with served_here(model, tmp_path / "data", auth=str(tmp_path / "people")) as address:
         nobody = browser.new_page()
-        assert nobody.request.get(server.address).status == 401
-        assert nobody.request.get(f"{server.address}/v1/models").status == 401
+        assert nobody.request.get(address).status == 401
+        assert nobody.request.get(f"{address}/v1/models").status == 401
         pages: list[Page] = []
         for name, secret in (("ann", "secret one"), ("bob", "secret two")):
             page = browser.new_page(http_credentials={"username": name, "password": secret})
-            page.goto(server.address)
+            page.goto(address)
             expect(box(page)).to_be_visible()
             ask(page, f"{name} is a dog")
             wait_for_the_end(page)

@@ -72,7 +72,7 @@ def test_large_pictures_are_kept_smaller(uploads: Path, tmp_path: Path):
 )
 def test_only_uploaded_files_are_opened_whatever_the_browser_says(path: str, uploads: Path, tmp_path: Path):
     outside = save(tmp_path / "outside.png")
-    with pytest.raises(PictureError, match="expected an uploaded file|gone or damaged"):
+    with pytest.raises(PictureError, match=r"expected an uploaded file|gone or damaged"):
         reader(tmp_path / "kept")([{"picture": path.format(outside=outside, uploads=uploads)}])
 
 

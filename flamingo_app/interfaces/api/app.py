@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -105,12 +106,11 @@ def build_api(service: Service, users: Users, *, fetch: Callable[[str], bytes] |
         answers = await to_thread.run_sync(partial(_prepare, service, body, asker, fetch))
         if body.stream:
             usage = bool(body.stream_options and body.stream_options.include_usage)
-            return StreamingResponse(
-                _listen(answers, include_usage=usage),
-                media_type="text/event-stream",
-                headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
-            )
-        completion = await _until_left(request, answers.stop, to_thread.run_sync(answers.whole))
+            return Events(answers, include_usage=usage)
+        try:
+            completion = await _until_left(request, answers.stop, to_thread.run_sync(answers.whole))
+        finally:
+            answers.ticket.leave()
         return JSONResponse(completion.model_dump())
 
     @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
@@ -140,17 +140,18 @@ def _prepare(service: Service, body: ChatRequest, asker: str, fetch: Callable[[s
         try:
             saved = service.store.load(asker, body.conversation)
         except ConversationError:
-            service.store.create(asker, id=body.conversation)
+            with suppress(ConversationError):  # another request has begun it meanwhile, or it is another's
+                service.store.create(asker, id=body.conversation)
             saved = service.store.load(asker, body.conversation)
         number, new = len(saved.turns), messages[-1]
         messages = [*saved.messages, new]
     first = service.reply(messages, settings=settings, stop=stop)
-    ticket = service.desk.enter(asker)
+    ticket = service.desk.enter(None if asker == EVERYBODY else asker)
     try:
         if body.conversation:
             service.store.ask(asker, body.conversation, number, messages[-1].parts)
     except BaseException:
-        service.desk.leave(ticket)
+        ticket.leave()
         raise
 
     def keep(words: str, answer: Reply) -> None:
@@ -185,23 +186,31 @@ def _check_model(model: str, service: Service) -> None:
         )
 
 
-async def _listen(answers: Answers, *, include_usage: bool) -> AsyncIterator[str]:
-    """The events of a stream, found in a thread; when nobody listens any more the answer stops."""
-    events = answers.events(include_usage=include_usage)
-    try:
-        while (event := await to_thread.run_sync(next, events, END)) is not END:
-            yield event
-    except FlamingoError as error:  # the head of the response has left already
-        yield f"data: {bytes(errors.answer(errors.of_ours(error)).body).decode()}\n\n"
-    finally:
-        answers.stop.set()
-        with anyio.CancelScope(shield=True):
-            await to_thread.run_sync(_close, events, answers)
+class Events(StreamingResponse):
+    """Answers as server-sent events; when nobody listens any more they stop, and their place is given back."""
 
+    def __init__(self, answers: Answers, *, include_usage: bool) -> None:
+        self.answers = answers
+        self.events = answers.events(include_usage=include_usage)
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(self._listen(), media_type="text/event-stream", headers=headers)
 
-def _close(events: Iterator[str], answers: Answers) -> None:
-    cast(Any, events).close()
-    answers.ticket.desk.leave(answers.ticket)
+    async def _listen(self) -> AsyncIterator[str]:
+        try:
+            while (event := await to_thread.run_sync(next, self.events, END)) is not END:
+                yield event
+        except FlamingoError as error:  # the head of the response has left already
+            yield f"data: {bytes(errors.answer(errors.of_ours(error)).body).decode()}\n\n"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.answers.stop.set()
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(cast(Any, self.events).close)
+            self.answers.ticket.leave()
 
 
 async def _until_left(request: Request, stop: threading.Event, work: Awaitable[Completion]) -> Completion:

@@ -11,11 +11,12 @@ from typing import Any
 
 import openai
 import pytest
+import torch
 from PIL import Image
 
 from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
 from tests import tiny
-from tests.interfaces.serving import Served, served
+from tests.interfaces.serving import served_here
 
 
 def data_url(seed: int) -> str:
@@ -38,8 +39,6 @@ def user(*parts: str | int) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose pictures are loud."""
-    import torch
-
     folder = tmp_path_factory.mktemp("api-model")
     model = tiny.from_backbones(folder / "backbones")
     tiny.set_gates(model, 2.0)
@@ -52,12 +51,13 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(model_folder, tmp_path_factory.mktemp("api"), "--most-waiting", "64") as running:
-        yield running
+def server(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Its address."""
+    with served_here(model_folder, tmp_path_factory.mktemp("api")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
-def client(server: Served) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="nobody asks", max_retries=0) as made:
+def client(server: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server}/v1", api_key="nobody asks", max_retries=0) as made:
         yield made

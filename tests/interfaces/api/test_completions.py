@@ -16,7 +16,6 @@ import openai
 import pytest
 
 from tests.interfaces.api.conftest import data_url, user
-from tests.interfaces.serving import Served
 
 MODEL: Any = {"model": "tiny"}
 CHAT = [user("what is ", 1, " beside ", 2, "?")]
@@ -31,8 +30,8 @@ def say(client: openai.OpenAI, messages: Any, **options: Any) -> str:
     )
 
 
-def counted(server: Served, name: str) -> float:
-    with urllib.request.urlopen(f"{server.address}/metrics") as told:
+def counted(server: str, name: str) -> float:
+    with urllib.request.urlopen(f"{server}/metrics") as told:
         lines = told.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
@@ -185,9 +184,9 @@ def test_models_are_listed(client: openai.OpenAI):
         client.models.retrieve("other")
 
 
-def curl(server: Served, path: str, *options: str) -> tuple[int, str]:
+def curl(server: str, path: str, *options: str) -> tuple[int, str]:
     done = subprocess.run(
-        ["curl", "-sS", "-w", "\n%{http_code}", f"{server.address}{path}", *options],
+        ["curl", "-sS", "-w", "\n%{http_code}", f"{server}{path}", *options],
         capture_output=True,
         text=True,
         check=True,
@@ -197,7 +196,7 @@ def curl(server: Served, path: str, *options: str) -> tuple[int, str]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")
-def test_curl(server: Served):
+def test_curl(server: str):
     assert curl(server, "/health") == (200, '{"status":"ok"}')
     assert curl(server, "/ready") == (200, '{"status":"ready"}')
     body = json.dumps({"model": "tiny", "messages": CHAT, "max_tokens": 3, "stream": True})
@@ -216,13 +215,13 @@ def test_curl(server: Served):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_gradios_own_chat_over_it(server: Served, client: openai.OpenAI):
-    chat = gr.load_chat(f"{server.address}/v1/", model="tiny", token="any")
+def test_gradios_own_chat_over_it(server: str, client: openai.OpenAI):
+    chat = gr.load_chat(f"{server}/v1/", model="tiny", token="any")
     said = list(chat.fn("hello there", []))
     assert said[-1].strip() == say(client, [{"role": "user", "content": "hello there"}], max_tokens=None)
 
 
-def test_a_client_that_hangs_up_ends_the_work(server: Served, client: openai.OpenAI):
+def test_a_client_that_hangs_up_ends_the_work(server: str, client: openai.OpenAI):
     before = counted(server, 'flamingo_answers_total{finish="stopped"}')
     with client.chat.completions.create(**MODEL, messages=[user("go on")], max_tokens=200, stream=True) as stream:
         for chunk in stream:
@@ -236,7 +235,7 @@ def test_a_client_that_hangs_up_ends_the_work(server: Served, client: openai.Ope
     assert counted(server, "flamingo_queue_depth") == 0
 
 
-def test_metrics_count(server: Served, client: openai.OpenAI):
+def test_metrics_count(server: str, client: openai.OpenAI):
     names = ["flamingo_first_token_seconds_count", 'flamingo_tokens_total{kind="answer"}', "flamingo_refusals_total"]
     before = [counted(server, name) for name in names]
     say(client, CHAT, max_tokens=5)
