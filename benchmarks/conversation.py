@@ -1,4 +1,4 @@
-"""A chat with a picture in each turn, on the starter: seconds to the first word, early, late, and when all is read anew."""
+"""A chat with a picture in each turn, on the starter: seconds to the first word early, late, and late with no cache."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class Desk:
         most_of_one: requests that one person may have here, waiting or being answered.
     """
 
-    def __init__(self, *, seats: int = 4, most_waiting: int = 64, most_of_one: int = 16) -> None:
+    def __init__(self, *, seats: int = 4, most_waiting: int = 64, most_of_one: int = 32) -> None:
         self.seats, self.most_waiting, self.most_of_one = seats, most_waiting, most_of_one
         self._changed = threading.Condition()
         self._tickets: list[Ticket] = []

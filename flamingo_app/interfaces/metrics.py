@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 RATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -19,6 +19,7 @@ class Metrics:
 
     def __init__(self, num_waiting: Callable[[], float]) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         self.first_token = Histogram(
             "flamingo_first_token_seconds", "From a request to the first words", buckets=SECONDS, registry=self.registry
         )

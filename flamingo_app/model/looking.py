@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 from PIL import Image
 
 from flamingo_app.interfaces.cli import main
@@ -38,6 +39,20 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.from_backbones(folder / "backbones").save_pretrained(folder / "saved")
     FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer()).save_pretrained(folder / "saved")
     return folder / "saved"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model whose pictures are loud."""
+    folder = tmp_path_factory.mktemp("api-model")
+    model = tiny.from_backbones(folder / "backbones")
+    tiny.set_gates(model, 2.0)
+    for parameter in (*model.resampler.parameters(), *model.gated_blocks.parameters()):
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder / "tiny")
+    FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer()).save_pretrained(folder / "tiny")
+    return folder / "tiny"
 
 
 @pytest.fixture

@@ -222,12 +222,17 @@ async def _until_left(request: Request, stop: threading.Event, work: Awaitable[C
                 stop.set()
             await anyio.sleep(0.2)
 
-    async with anyio.create_task_group() as group:
+    done: Completion | Exception
+    async with anyio.create_task_group() as group:  # which would wrap what is raised in it
         group.start_soon(watch)
         try:
-            return await work
-        finally:
-            group.cancel_scope.cancel()
+            done = await work
+        except Exception as error:
+            done = error
+        group.cancel_scope.cancel()
+    if isinstance(done, Exception):
+        raise done
+    return done
 
 
 class SmallBodies:

@@ -11,11 +11,8 @@ from typing import Any
 
 import openai
 import pytest
-import torch
 from PIL import Image
 
-from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
-from tests import tiny
 from tests.interfaces.serving import served_here
 
 
@@ -34,20 +31,6 @@ def user(*parts: str | int) -> dict[str, Any]:
         for part in parts
     ]
     return {"role": "user", "content": content}
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose pictures are loud."""
-    folder = tmp_path_factory.mktemp("api-model")
-    model = tiny.from_backbones(folder / "backbones")
-    tiny.set_gates(model, 2.0)
-    for parameter in (*model.resampler.parameters(), *model.gated_blocks.parameters()):
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(folder / "tiny")
-    FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer()).save_pretrained(folder / "tiny")
-    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")
