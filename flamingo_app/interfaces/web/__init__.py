@@ -4,7 +4,7 @@ visitors    who looks at it
 drafts      what a user writes, from the browser to a message and back
 views       what the page shows of a conversation
 acting      what its buttons do
-shelf       the conversations, and what is done with them
+endpoints   what gradio's own clients may call by name
 looking     which patches each word looked at
 composer, examples, card, parts, page    the layout
 mount       the page in front of the API

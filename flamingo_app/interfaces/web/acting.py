@@ -177,12 +177,11 @@ class Acting:
                 chosen = store.example_sets(owner).get(name, ())
             case _:
                 raise PromptError(expected="a name for the set", got="none", remedy="write one")
-        saved = self._saved(page, owner)
         if page.conversation is None:
-            page.turn_to(store.create(owner, title="New chat", examples=chosen))
+            page.turn_to(store.create(owner, examples=chosen))
         else:
             store.teach(owner, page.conversation, chosen)
-        return self._all(page, owner)._replace(draft=views.KEEP, notice="" if saved else views.KEEP)
+        return self._all(page, owner)._replace(draft=views.KEEP)
 
     def _answer(
         self, page: OpenPage, owner: str, saved: Saved, number: int, said: Draft, settings: Settings
@@ -246,7 +245,7 @@ class Acting:
 
     def _shelf(self, page: OpenPage, owner: str) -> dict[str, Any]:
         found = self.service.store.find(owner, search=page.search)
-        return {"items": [{"id": each.id, "title": each.title} for each in found], "current": page.conversation}
+        return {"items": [{"id": each.id, "title": each.title or "New chat"} for each in found], "current": page.conversation}
 
     def _draft(self, page: OpenPage, said: Draft) -> list[dict[str, Any]]:
         return show_draft(said, lambda picture: views.address(page.conversation, picture))

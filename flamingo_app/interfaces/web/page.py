@@ -14,6 +14,7 @@ from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web import card
 from flamingo_app.interfaces.web.acting import RETRY_TEMPERATURE, Acting, OpenPage, told
 from flamingo_app.interfaces.web.composer import composer
+from flamingo_app.interfaces.web.endpoints import add_endpoints
 from flamingo_app.interfaces.web.examples import examples
 from flamingo_app.interfaces.web.parts import part
 
@@ -71,6 +72,7 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         act(history.submit, acting.on_turn, [state, history, gates])
         act(shelf.submit, acting.on_shelf, [state, shelf])
         act(shots.submit, acting.on_shots, [state, shots])
+        add_endpoints(service)
         stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page
 

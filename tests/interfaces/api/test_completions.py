@@ -14,6 +14,8 @@ from uuid import uuid4
 import gradio as gr
 import openai
 import pytest
+from gradio_client import Client as GradioClient
+from gradio_client.exceptions import AppError
 
 from tests.interfaces.api.conftest import data_url, user
 
@@ -219,6 +221,15 @@ def test_gradios_own_chat_over_it(server: str, client: openai.OpenAI):
     chat = gr.load_chat(f"{server}/v1/", model="tiny", token="any")
     said = list(chat.fn("hello there", []))
     assert said[-1].strip() == say(client, [{"role": "user", "content": "hello there"}], max_tokens=None)
+
+
+def test_gradios_client_asks_by_name(server: str, client: openai.OpenAI):
+    asking = GradioClient(server, verbose=False)
+    said = asking.predict("what?", data_url(1), api_name="/ask")
+    assert said == say(client, [user(1, "what?")], max_tokens=64)
+    with pytest.raises(AppError, match="expected a picture"):
+        asking.predict("what?", "data:image/png;base64,d29yZHM=", api_name="/ask")
+    asking.close()
 
 
 def test_a_client_that_hangs_up_ends_the_work(server: str, client: openai.OpenAI):
