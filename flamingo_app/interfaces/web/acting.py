@@ -245,7 +245,8 @@ class Acting:
 
     def _shelf(self, page: OpenPage, owner: str) -> dict[str, Any]:
         found = self.service.store.find(owner, search=page.search)
-        return {"items": [{"id": each.id, "title": each.title or "New chat"} for each in found], "current": page.conversation}
+        items = [{"id": each.id, "title": each.title or "New chat"} for each in found]
+        return {"items": items, "current": page.conversation}
 
     def _draft(self, page: OpenPage, said: Draft) -> list[dict[str, Any]]:
         return show_draft(said, lambda picture: views.address(page.conversation, picture))
