@@ -13,11 +13,11 @@ from fastapi import FastAPI
 from flamingo_app.conversation.store import Store
 from flamingo_app.errors import FlamingoError
 from flamingo_app.interfaces.api import build_api
+from flamingo_app.interfaces.cli.common import load_model
 from flamingo_app.interfaces.desk import Desk
 from flamingo_app.interfaces.service import Limits, Service
 from flamingo_app.interfaces.users import Users, read_secrets
 from flamingo_app.interfaces.web import mount_page
-from flamingo_app.model.checkpoint import load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def build_app(options: ServerOptions) -> FastAPI:
         passwords=read_secrets(options.auth) if options.auth else None,
         keys=read_secrets(options.api_keys) if options.api_keys else None,
     )
-    model, processor = load(options.model)  # first: nothing is written for a model that is not there
+    model, processor = load_model(options.model)  # first: nothing is written for a model that is not there
     data = Path(options.data) if options.data else data_folder()
     store = Store(
         options.database_url or f"sqlite:///{data / 'conversations.db'}", options.pictures_url or str(data / "pictures")
