@@ -37,9 +37,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served_here(model: Path, data: Path, **options: Any) -> Iterator[str]:
+def served_here(model: Path, data: Path, *, port: int = 0, **options: Any) -> Iterator[str]:
     """The address of a server in a thread of this process, which has loaded torch already."""
-    with listen("127.0.0.1", 0) as listening:
+    with listen("127.0.0.1", port) as listening:
         server = make_server(build_app(ServerOptions(model=str(model), data=str(data), **options)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flamingo_app.conversation.session import MAX_NEW_TOKENS
 from tests.interfaces import slow_model
-from tests.interfaces.serving import free_port, served, served_here
+from tests.interfaces.serving import free_port, served_here
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = ROOT / ".artifacts"
@@ -311,8 +311,8 @@ def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, model
     port = free_port()
     context = browser.new_context()
     page = context.new_page()
-    with served(model, tmp_path / "data", port=port) as server:
-        page.goto(server.address)
+    with served_here(model, tmp_path / "data", port=port) as address:
+        page.goto(address)
         expect(box(page)).to_be_visible()
         attach(page, picture)
         ask(page, "a dog")
@@ -321,14 +321,14 @@ def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, model
         page.reload()
         expect(answers(page)).to_have_count(1)
         assert page.locator("#history").inner_text() == before
-    with served(model, tmp_path / "data", port=port):
+    with served_here(model, tmp_path / "data", port=port):
         page.reload()
         expect(answers(page)).to_have_count(1)
         assert page.locator("#history").inner_text() == before
         expect(shelf(page)).to_have_text(["a dog"])
         picture_shown = user_bubbles(page).locator("img")
         expect(picture_shown).to_have_js_property("naturalWidth", 48)
-        address = picture_shown.get_attribute("src")
+        of_the_picture = picture_shown.get_attribute("src")
         ask(page, "and now ?")
         expect(answers(page)).to_have_count(2)
         wait_for_the_end(page)
@@ -336,7 +336,7 @@ def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, model
         stranger.goto(page.url)
         expect(box(stranger)).to_be_visible()
         expect(user_bubbles(stranger)).to_have_count(0)
-        answer = stranger.request.get(f"http://127.0.0.1:{port}/{address}")
+        answer = stranger.request.get(f"{address}/{of_the_picture}")
         assert answer.status == 404
     context.close()
 

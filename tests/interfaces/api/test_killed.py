@@ -9,12 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
 from flamingo_app.conversation.store import Store
 from tests.interfaces.api.conftest import user
-from tests.interfaces.serving import Served, free_port, served
+from tests.interfaces.serving import free_port, served, served_here
 
 TOKENS = 24
 
@@ -42,7 +43,7 @@ class Talker(threading.Thread):
                     if chunk.choices[0].finish_reason:
                         self.whole[self.number] = said.strip()
                 self.number += 1
-        except (openai.APIError, openai.APIConnectionError, IndexError, OSError, Exception):  # the server is gone
+        except (openai.APIError, httpx.TransportError):  # the server is gone
             return
 
 
@@ -62,7 +63,10 @@ def kill_again_and_again(model: Path, data: Path, times: int) -> None:
         with served(model, data, port=port) as server:
             talker = Talker(server.address, "kept", start)
             talker.start()
-            time.sleep(random.uniform(0.05, 2.0))
+            while not acknowledged and not talker.whole:  # the first server says one answer at least
+                assert talker.is_alive()
+                time.sleep(0.01)
+            time.sleep(random.uniform(0.0, 2.0))
             server.process.send_signal(signal.SIGKILL)
             server.process.wait()
             talker.join(timeout=60)
@@ -81,7 +85,6 @@ def kill_again_and_again(model: Path, data: Path, times: int) -> None:
             if number in acknowledged:
                 assert turn.answer == acknowledged[number], "an answer that was acknowledged is another"
         start = len(turns)
-    assert acknowledged
 
     # What the killed server kept is gone on with as if it had never been killed.
     store = Store(f"sqlite:///{data}/conversations.db", str(data / "pictures"))
@@ -92,19 +95,19 @@ def kill_again_and_again(model: Path, data: Path, times: int) -> None:
         history.append(question(number))
         if turn.answer is not None:
             history.append({"role": "assistant", "content": turn.answer})
-    with served(model, data, port=port) as server:
-        assert answer(server, [question(len(turns))], {"conversation": "kept"}) == answer(
-            server, [*history, question(len(turns))], {}
-        )
+    with served_here(model, data) as address:
+        last = question(len(turns))
+        kept = answer(address, [last], {"conversation": "kept"})
+        assert kept == answer(address, [*history, last], {})
 
 
-def answer(server: Served, messages: list[Any], extra: dict[str, str]) -> str:
-    with openai.OpenAI(base_url=f"{server.address}/v1", api_key="any", max_retries=0) as client:
+def answer(address: str, messages: list[Any], extra: dict[str, str]) -> str:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0) as client:
         done = client.chat.completions.create(model="tiny", messages=messages, max_tokens=TOKENS, extra_body=extra)
         return done.choices[0].message.content or ""
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("times", [2, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
+@pytest.mark.parametrize("times", [1, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
 def test_a_killed_server_loses_nothing(model_folder: Path, tmp_path: Path, times: int):
     kill_again_and_again(model_folder, tmp_path / "data", times)
