@@ -8,7 +8,8 @@ FlamingoError                 the root: front ends catch it and print its one li
 ├── ConfigError               a configuration that no model can be built from
 ├── ModelNotFoundError        no model, preset or backbone of this name
 ├── UnsupportedBackboneError  a language model that would swallow our conditioning silently
-└── CheckpointError           files that do not belong together, are missing or are damaged
+├── CheckpointError           files that do not belong together, are missing or are damaged
+└── TrainingError             a training run that cannot go on
 
 Each message says what was expected, what came, and the remedy.
 """
@@ -58,3 +59,7 @@ class UnsupportedBackboneError(FlamingoError):
 
 class CheckpointError(FlamingoError):
     """Files that do not belong together, are missing or are damaged."""
+
+
+class TrainingError(FlamingoError):
+    """A training run that cannot go on."""

@@ -1,0 +1,51 @@
+"""What a launcher has set up, and where figures go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from flamingo_app.errors import ConfigError
+from training.settings import Settings
+
+
+def accelerator(settings: Settings) -> Accelerator:
+    """The processes and devices of this run, alone or under `accelerate launch`.
+
+    Raises:
+        ConfigError: its tracker is not installed.
+    """
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    settings.output.mkdir(parents=True, exist_ok=True)
+    try:
+        return Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=None if settings.track == "none" else settings.track,
+            project_dir=settings.output,
+            # The frozen tower's statistics never move: nothing to broadcast.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            step_scheduler_with_optimizer=False,
+        )
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            expected=f"--track with a tracker that is installed, --precision that this machine has ({precision})",
+            got=str(error),
+            remedy="pip install '.[train]', or --track none",
+        ) from None
+
+
+def begin_tracking(launched: Accelerator, settings: Settings, start: int) -> None:
+    """Open the tracker; figures of steps that are repeated replace the earlier ones where it can do so."""
+    config: dict[str, Any] = {
+        name: value if isinstance(value, str | int | float | bool) else str(value)
+        for name, value in settings.as_json().items()
+    }
+    more = {"purge_step": start + 1} if start else {}
+    project = "tensorboard" if settings.track == "tensorboard" else Path(settings.output).name
+    launched.init_trackers(project, config=config, init_kwargs={"tensorboard": more})
