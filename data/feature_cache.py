@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,16 @@ class FeatureCache:
                 file.truncate(size)
         known = hashes.read_bytes()
         self.rows = {known[DIGEST * i : DIGEST * (i + 1)]: i for i in range(count)}
-        self.features: Any = np.memmap(features, np.float32, "r", shape=(count, *self.shape)) if count else None
+        self.__dict__.pop("features", None)
+
+    @cached_property
+    def features(self) -> Any:
+        """The table (pictures patches dim), mapped from the disk."""
+        return np.memmap(self.folder / "features.f32", np.float32, "r", shape=(len(self.rows), *self.shape))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For processes that read ahead: each maps the table for itself."""
+        return {name: value for name, value in self.__dict__.items() if name != "features"}
 
     def add(
         self, pictures: Iterable[Picture], model: FlamingoForConditionalGeneration, processor: FlamingoProcessor

@@ -284,11 +284,11 @@ class Finetuning:
 
     def _finish(self) -> None:
         """Write the model, its processor and its card where `load` and the chat find them."""
-        self.accelerator.end_training()
         if self.accelerator.is_main_process:
             run_card.export(self)
             self._say(f"the model is in {self.settings.output}; talk to it: make chat MODEL={self.settings.output}")
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
 
     def _listen(self) -> None:
         """Let a polite end of the process wait for the step under way."""

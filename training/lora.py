@@ -1,4 +1,4 @@
-"""Low-rank adapters on the frozen language model (Hu et al. 2021), through peft; merged into a copy of it at the end."""
+"""Low-rank adapters on the frozen language model (Hu et al. 2021), by peft; merged into a copy of it at the end."""
 
 from __future__ import annotations
 

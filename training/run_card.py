@@ -70,10 +70,10 @@ def export(run: Finetuning) -> None:
 
 def _card(run: Finetuning) -> str:
     settings, config = run.settings, run.model.config
-    data = (
-        f"| {each.path} | {len(each.source)} | {len(each.source) - len(each.kept)} | {each.drawn} | {each.loss_weight:g} |"
+    rows = [
+        (each.path, len(each.source), len(each.source) - len(each.kept), each.drawn, f"{each.loss_weight:g}")
         for each in run.material.ingredients
-    )
+    ]
     return TEMPLATE.format(
         name=settings.output.name,
         model=settings.model,
@@ -84,7 +84,7 @@ def _card(run: Finetuning) -> str:
             f"| {kind} | {getattr(config, f'{kind}_model')} | `{getattr(config, f'{kind}_hash')}` |"
             for kind in ("vision", "text")
         ),
-        data="\n".join(data),
+        data="\n".join(f"| {' | '.join(map(str, row))} |" for row in rows),
         figures=_figures(run),
         steps=run.steps,
         per_step=run.draw.per_step,
@@ -118,7 +118,8 @@ def curves(series: dict[str, Sequence[float]]) -> str:
         )
 
     drawn = "".join(
-        f'<polyline fill="none" stroke="hsl({137 * n % 360} 60% 45%)" points="{points(line)}"><title>{name}</title></polyline>'
+        f'<polyline fill="none" stroke="hsl({137 * n % 360} 60% 45%)" points="{points(line)}">'
+        f"<title>{name}</title></polyline>"
         for n, (name, line) in enumerate(series.items())
     )
     steps = max((len(line) for line in series.values()), default=0)
