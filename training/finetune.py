@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, cast
 
@@ -28,7 +27,7 @@ from data.feature_cache import FeatureCache
 from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
-from training import checkpoint, run_card
+from training import checkpoint, hub, run_card
 from training.checkpoint import Checkpoint
 from training.draw import Draw
 from training.gates import gates, warning
@@ -58,6 +57,7 @@ class Finetuning:
 
     def __init__(self, settings: Settings, material: Material, accelerator: Accelerator) -> None:
         check(material.findings, most_bad=settings.max_bad)
+        settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
         order = Order(material.ingredients, settings.seed)
@@ -143,7 +143,10 @@ class Finetuning:
 
     def train(self) -> int:
         """Train to the end, or until told to stop; returns the exit status."""
-        self._listen()
+        with self._listening():
+            return self._train()
+
+    def _train(self) -> int:
         journal = Journal(self.settings.output / "log.jsonl", self.start) if self.accelerator.is_main_process else None
         if self.start == 0:
             self._save(0)
@@ -181,7 +184,8 @@ class Finetuning:
 
     def _step(self, step: int, drawn_batch: dict[str, Any]) -> dict[str, Any]:
         """One optimiser step, as a line of the journal."""
-        torch.manual_seed(hash((self.settings.seed, step, self.accelerator.process_index)))
+        # Whatever chance there is, such as an adapter's dropout, hangs on the step alone too.
+        torch.manual_seed((self.settings.seed * 1_000_003 + step) * 1_009 + self.accelerator.process_index)
         batches = drawn_batch["batches"]
         self._count_skipped(step, batches)
         labels = self._sum(sum(batch["labels"] for batch in batches))
@@ -286,18 +290,24 @@ class Finetuning:
         """Write the model, its processor and its card where `load` and the chat find them."""
         if self.accelerator.is_main_process:
             run_card.export(self)
+            if self.settings.push_to_hub:
+                hub.push(self.settings.output, self.settings.push_to_hub, dry_run=self.settings.dry_run)
             self._say(f"the model is in {self.settings.output}; talk to it: make chat MODEL={self.settings.output}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
 
-    def _listen(self) -> None:
+    @contextmanager
+    def _listening(self) -> Generator[None]:
         """Let a polite end of the process wait for the step under way."""
 
         def note(number: int, frame: FrameType | None) -> None:
             self.terminated = True
 
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, note)
+        before = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:

@@ -22,7 +22,6 @@ def accelerator(settings: Settings) -> Accelerator:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
-    settings.output.mkdir(parents=True, exist_ok=True)
     try:
         return Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,

@@ -86,7 +86,9 @@ def _learn(model: FlamingoForConditionalGeneration, settings: Settings) -> None:
     if settings.lora:
         lora.add(model, settings.lora, settings.seed)
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers 6 will know the first name alone, versions before 5.20 only the second.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
         for module in model.modules():
             if getattr(module, "gradient_checkpointing", False):
                 module.training = True  # of the layer alone: what is in it keeps its mode

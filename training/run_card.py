@@ -130,9 +130,3 @@ def curves(series: dict[str, Sequence[float]]) -> str:
     ]
     texts = "".join(f'<text x="{x}" y="{y}" font-size="11">{text}</text>' for x, y, text in marks)
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}">{drawn}{texts}</svg>\n'
-
-
-def uploads(folder: Path) -> list[Path]:
-    """The files that make up the model, relative to the run's folder: no checkpoints, no trackers' files."""
-    kinds = ("*.json", "*.safetensors", "*.svg", "README.md", "log.jsonl", "text/*")
-    return sorted({path.relative_to(folder) for kind in kinds for path in folder.glob(kind) if path.is_file()})

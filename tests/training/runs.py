@@ -26,9 +26,10 @@ SERVER.set_forkserver_preload(["training.finetune", "training.preparing", "train
 WORDS = ("red", "green", "blue", "gold", "grey", "pink", "teal")
 
 
-def tiny_model(folder: Path, **config: Any) -> Path:
+def tiny_model(folder: Path, *, gates: float = 0.5) -> Path:
     """A tiny random model on the disk, ready to be loaded by its folder."""
-    flamingo = tiny.from_backbones(folder, special=False, **config)
+    flamingo = tiny.from_backbones(folder, special=False)
+    tiny.set_gates(flamingo, gates)
     flamingo.save_pretrained(folder / "model")
     made = make_processor(flamingo.config.vision_model, flamingo.config.text_model)
     made.save_pretrained(folder / "model")
