@@ -87,7 +87,7 @@ def _ours(*, cached: bool, peers: bool) -> Callable[[], None]:
     if peers:
         model.get_input_embeddings().requires_grad_(True)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = AdamW(learning, lr=1e-4, **({} if peers else {"fused": True}))
+    optimizer = AdamW(learning, lr=1e-4, fused=None if peers else True)
     batch = {
         "input_ids": _words(model.config.image_token_id),
         "attention_mask": torch.ones(BATCH, TOKENS + 1, dtype=torch.long),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -28,7 +28,7 @@ def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> 
         input_ids, attention_mask, weights (of each token in the loss), text_time (how many pictures stand at or
         before a token), each (batch, tokens).
     """
-    return pad([tokens(episode, tokenizer) for episode in episodes], tokenizer.pad_token_id)
+    return pad([tokens(episode, tokenizer) for episode in episodes], cast(int, tokenizer.pad_token_id))
 
 
 def pad(rows: Sequence[Sequence[Token]], pad_token_id: int) -> dict[str, Any]:

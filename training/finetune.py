@@ -199,7 +199,7 @@ class Finetuning:
                 # Gradients are averaged over processes; the loss is a mean over the labels of all of them.
                 self.accelerator.backward(rows.sum() * self.accelerator.num_processes / max(1, labels))
             total += rows.detach().sum()
-        norm = self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)
+        norm = cast(Tensor, self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)).item()
         self._refuse_nan(step, bad, norm, [name for batch in batches for name in batch["names"]])
         factor = share(step, self)
         for group in self.optimizer.param_groups:
@@ -210,7 +210,7 @@ class Finetuning:
             "step": step,
             "loss": self._sum(total) / max(1, labels),
             "rate": self.settings.learning_rate * factor,
-            "norm": float(norm),
+            "norm": norm,
             "labels": labels,
             "gates": gates(self.model),
             "samples": self.draw.samples(step),
@@ -247,13 +247,13 @@ class Finetuning:
                 remedy="look at the whole data with --check, correct it, and go on with --resume latest",
             )
 
-    def _refuse_nan(self, step: int, bad: list[str], norm: Any, names: list[str]) -> None:
+    def _refuse_nan(self, step: int, bad: list[str], norm: float, names: list[str]) -> None:
         """Stop before a loss or gradient that is no number reaches a weight.
 
         Raises:
             TrainingError: naming the samples.
         """
-        lost = not math.isfinite(float(norm)) and self.accelerator.scaler is None
+        lost = not math.isfinite(norm) and self.accelerator.scaler is None
         if self._agreed(bool(bad) or lost):
             of = bad or (names if lost else [])
             if self.accelerator.num_processes > 1:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 
 from flamingo_app.errors import ConfigError
 from training.settings import Settings
@@ -23,7 +23,7 @@ def accelerator(settings: Settings) -> Accelerator:
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
     try:
-        return Accelerator(
+        launched = Accelerator(
             mixed_precision="no" if precision == "fp32" else precision,
             log_with=None if settings.track == "none" else settings.track,
             project_dir=settings.output,
@@ -37,6 +37,13 @@ def accelerator(settings: Settings) -> Accelerator:
             got=str(error),
             remedy="pip install '.[train]', or --track none",
         ) from None
+    if launched.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            expected="a launcher that gives each process the whole model, as training/configs/ddp.yaml",
+            got=str(launched.distributed_type.value),
+            remedy="use that: our checkpoints hold no sharded weights, so that such a run could not resume",
+        )
+    return launched
 
 
 def begin_tracking(launched: Accelerator, settings: Settings, start: int) -> None:

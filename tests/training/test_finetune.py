@@ -179,7 +179,9 @@ def test_the_linter_finds_what_is_wrong(model: Path, tmp_path: Path, capsys: pyt
     rows, bad, cut, silent, twice, pictures = told.out.splitlines()[1].split()[:6]
     assert (rows, bad, cut, silent, twice, pictures) == ("26", "4", "1", "0", "1", "22")
     for line, why in ((21, "none of these"), (22, "no words"), (23, "plain words"), (24, "missing")):
-        assert any(said.startswith(f"bad  metadata.jsonl line {line}") and why in said for said in told.out.splitlines())
+        assert any(
+            said.startswith(f"bad  metadata.jsonl line {line}") and why in said for said in told.out.splitlines()
+        )
     assert "<image>[ a red 0<|endofchunk|>]" in told.out
     assert "4 of 26" in told.err
     assert not (tmp_path / "run").exists()
