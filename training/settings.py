@@ -27,6 +27,14 @@ FREE = (
 )
 
 
+ABOVE_0, NOT_BELOW_0 = "above 0", "0 or more"
+LEAST = {
+    **dict.fromkeys(("epochs", "steps", "batch_size", "accumulate", "learning_rate", "gate_rate", "clip"), ABOVE_0),
+    **dict.fromkeys(("max_tokens", "max_images", "check_rows", "save_every", "keep", "eval_items"), ABOVE_0),
+    **dict.fromkeys(("lora", "seed", "workers", "warmup", "weight_decay", "eval_every", "similarity"), NOT_BELOW_0),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """A run.
@@ -105,10 +113,10 @@ class Settings:
     dry_run: bool = False
 
     def __post_init__(self) -> None:
-        positive = ("epochs", "batch_size", "accumulate", "learning_rate", "clip", "save_every", "keep", "max_images")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ConfigError(expected=f"{flag(name)} above 0", got=str(getattr(self, name)), remedy="correct it")
+        for name, least in LEAST.items():
+            given = getattr(self, name)
+            if given is not None and not (given > 0 if least == ABOVE_0 else given >= 0):
+                raise ConfigError(expected=f"{flag(name)} {least}", got=str(given), remedy="correct it")
         for part in self.train:
             if part not in PARTS:
                 raise ConfigError(expected=f"--train with some of {', '.join(PARTS)}", got=part, remedy="correct it")

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
-from training.settings import NAMES, PARTS, PRECISIONS, TRACKERS, Settings
+from training.settings import NAMES, PARTS, PRECISIONS, TRACKERS, Settings, flag
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     def add(name: str, kind: Any, help: str, **more: Any) -> None:
         shown = "" if default[name] in (None, False, True) else f" (default: {default[name]})"
-        parser.add_argument(name_flag(name), type=kind, default=default[name], help=help + shown, **more)
+        parser.add_argument(flag(name), type=kind, default=default[name], help=help + shown, **more)
 
     parser.add_argument("--data", required=True, metavar="PATH", help="folder with metadata.jsonl, .csv, COCO .json, "
                         ".tar shards, MMC4 or OBELICS .jsonl, picture-book:COUNT, or a mixture's .json")  # fmt: skip
@@ -71,10 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def name_flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
@@ -83,11 +80,22 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(build_parser().parse_args(argv))
     only_check = options.pop("check")
     try:
+        _need("accelerate", "scipy")
         settings = Settings(**options | {"resume": options["resume"] == "latest"})
         return _check(settings) if only_check else _train(settings)
     except FlamingoError as error:
         print(f"train: {error}", file=sys.stderr)
         return 1 if isinstance(error, TrainingError) else 2
+
+
+def _need(*packages: str) -> None:
+    """Raise `ConfigError` where what training alone needs is not installed."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            expected=f"{' and '.join(packages)} for training",
+            got=f"no {missing[0]}",
+            remedy="install them: .venv/bin/pip install -e '.[train]'",
+        )
 
 
 def _check(settings: Settings) -> int:

@@ -28,12 +28,15 @@ NAMES = {"gates": "gated_blocks", "resampler": "resampler", "memory": "memory", 
 
 
 def train_only(model: nn.Module, names: Iterable[str]) -> None:
-    """Of the declared parts let those learn that are named, or "all" of them.
+    """Of the declared parts let those learn that are named, or "all" of them that a single sample uses: no memory.
 
     Raises:
         ConfigError: the model has no such part, or nothing in it to learn.
     """
-    wanted = set(TRAINABLE) if "all" in (chosen := list(names)) else {NAMES[name] for name in chosen}
+    chosen = list(names)
+    wanted = {NAMES[name] for name in chosen if name != "all"}
+    if "all" in chosen:
+        wanted |= set(TRAINABLE) - {NAMES["memory"]}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trainable(name) and name.split(".")[0] in wanted and parameter.numel() > 0)
     for part in wanted if "all" not in chosen else ():

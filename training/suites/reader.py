@@ -39,6 +39,7 @@ class Reader:
         answers: list[str] = []
         for rows in tqdm(list(_chunks(range(len(prompts)), self.batch_size)), leave=False, desc="answering"):
             inputs = self.processor.prompts([prompts[row] for row in rows], [images[row] for row in rows])
+            inputs = inputs.to(self.model.device)
             with torch.inference_mode():
                 said = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
             new = said[:, inputs["input_ids"].shape[1] :]
