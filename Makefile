@@ -2,6 +2,7 @@
 MODEL ?= starter
 HOST ?= 127.0.0.1
 PORT ?= 7860
+RUN ?= runs/sailor
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test long check starter bench
+.PHONY: help chat test long check starter example bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -22,8 +23,8 @@ chat: $(VENV)/installed ## the chat page on the starter model; also MODEL=... HO
 test: $(VENV)/installed-dev ## every test; the browser tests too where a Chromium is found
 	$(BIN)/python -m pytest
 
-long: $(VENV)/installed-dev ## the tests that take minutes each
-	$(BIN)/python -m pytest -m long
+long: $(VENV)/installed-dev ## the laws at length: every kill of every kind of run; an hour or more
+	$(BIN)/python -m pytest -m long --timeout 7200
 
 check: $(VENV)/installed-dev ## lint, format, types, and the layers of the imports
 	$(BIN)/ruff check .
@@ -37,6 +38,10 @@ bench: $(VENV)/installed-dev ## speed, as ratios against something run side by s
 starter: $(VENV)/installed-dev ## train the starter model again from nothing, stage by stage; resumes where it stopped
 	$(BIN)/python -m training.starter
 
+example: $(VENV)/installed-train ## fine-tune the starter to a new style on 60 pictures, in five minutes
+	$(BIN)/python -m training.train --data data/samples/train --eval-data data/samples/heldout \
+		--output "$(RUN)" --epochs 6 --learning-rate 1e-3
+
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; none was found. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
@@ -46,6 +51,10 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP_INSTALL) -e .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP_INSTALL) -e '.[dev,parity]'
+$(VENV)/installed-train: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[train]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP_INSTALL) -e '.[dev,parity,train]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-train

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import conversation, decoding, first_token, importing
+from benchmarks import conversation, decoding, finetuning, first_token, importing
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "first_token": first_token.run,
     "conversation": conversation.run,
     "decoding": decoding.run,
     "importing": importing.run,
+    "finetuning": finetuning.run,
 }
 
 

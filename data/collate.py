@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from data.episodes import Episode
+from data.episodes import Episode, Weighted
 from flamingo_app.prompt import Mark, encode
+
+Token = tuple[int, float, int, int]  # id, weight, pictures so far, 1
+
+
+class Spelled(Protocol):
+    """What has pieces with weights: an episode, a sample."""
+
+    @property
+    def pieces(self) -> tuple[Weighted, ...]: ...
 
 
 def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -19,9 +28,13 @@ def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> 
         input_ids, attention_mask, weights (of each token in the loss), text_time (how many pictures stand at or
         before a token), each (batch, tokens).
     """
-    rows = [_tokens(episode, tokenizer) for episode in episodes]
+    return pad([tokens(episode, tokenizer) for episode in episodes], cast(int, tokenizer.pad_token_id))
+
+
+def pad(rows: Sequence[Sequence[Token]], pad_token_id: int) -> dict[str, Any]:
+    """Rows of tokens as tensors; see `collate`."""
     longest = max(len(row) for row in rows)
-    padding = (tokenizer.pad_token_id, 0.0, 0, 0)
+    padding = (pad_token_id, 0.0, 0, 0)
     columns = [[[token[i] for token in row] + [padding[i]] * (longest - len(row)) for row in rows] for i in range(4)]
     input_ids, weights, text_time, attention_mask = (torch.tensor(column) for column in columns)
     return {
@@ -32,11 +45,11 @@ def collate(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerBase) -> 
     }
 
 
-def _tokens(episode: Episode, tokenizer: PreTrainedTokenizerBase) -> list[tuple[int, float, int, int]]:
-    """(id, weight, pictures so far, 1) of every token."""
-    tokens: list[tuple[int, float, int, int]] = []
+def tokens(spelled: Spelled, tokenizer: PreTrainedTokenizerBase) -> list[Token]:
+    """Every token of a prompt."""
+    row: list[Token] = []
     pictures = 0
-    for piece, weight in episode.pieces:
+    for piece, weight in spelled.pieces:
         pictures += piece is Mark.IMAGE
-        tokens += [(token, weight, pictures, 1) for token in encode((piece,), tokenizer)]
-    return tokens
+        row += [(token, weight, pictures, 1) for token in encode((piece,), tokenizer)]
+    return row

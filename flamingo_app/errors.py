@@ -11,7 +11,8 @@ FlamingoError                 the root: front ends catch it and print its one li
 ├── BusyError                 more is asked for than can be done
 ├── ModelNotFoundError        no model, preset or backbone of this name
 ├── UnsupportedBackboneError  a language model that would swallow our conditioning silently
-└── CheckpointError           files that do not belong together, are missing or are damaged
+├── CheckpointError           files that do not belong together, are missing or are damaged
+└── TrainingError             a training run that cannot go on
 
 Each message says what was expected, what came, and the remedy.
 """
@@ -73,3 +74,7 @@ class StoreError(FlamingoError):
 
 class BusyError(FlamingoError):
     """More is asked for than can be done: wait, or ask for less."""
+
+
+class TrainingError(FlamingoError):
+    """A training run that cannot go on."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -57,16 +57,32 @@ class Plan:
 class _Steps(Dataset[Batch]):
     draw: Callable[[int], Batch]
     steps: int
+    ahead: bool
 
     def __getitem__(self, step: int) -> Batch:
-        torch.set_num_threads(1)
+        if self.ahead:  # the threads are the trainer's
+            torch.set_num_threads(1)
         return self.draw(step)
 
     def __len__(self) -> int:
         return self.steps
 
 
-def share(step: int, plan: Plan) -> float:
+def drawn(draw: Callable[[int], Batch], todo: range, workers: int) -> DataLoader[Batch]:
+    """The batches of some steps in their order, drawn ahead by so many processes."""
+    return DataLoader(_Steps(draw, todo.stop, workers > 0), batch_size=None, sampler=todo, num_workers=workers)
+
+
+class Schedule(Protocol):
+    """How long a run is, and how long it warms up; in steps."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def warmup(self) -> int: ...
+
+
+def share(step: int, plan: Schedule) -> float:
     """The share of its learning rate that a step has: linear warm-up, then half a cosine down to a twentieth."""
     if step < plan.warmup:
         return (step + 1) / plan.warmup
@@ -102,7 +118,7 @@ def train(
     )
     start = _resume(module, optimizers, plan, folder)
     todo = range(start, plan.steps)
-    batches = DataLoader(_Steps(draw, plan.steps), batch_size=None, sampler=todo, num_workers=plan.workers)
+    batches = drawn(draw, todo, plan.workers)
     bar = tqdm(zip(todo, batches, strict=True), total=plan.steps, initial=start, desc=folder.name, mininterval=5)
     saved = time.monotonic()
     for step, batch in bar:

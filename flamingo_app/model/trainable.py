@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
+
+from flamingo_app.errors import ConfigError
 
 TRAINABLE = ("resampler", "gated_blocks", "added_tokens")
 """Attributes of `FlamingoForConditionalGeneration`; its checkpoint holds them and no others."""
@@ -17,3 +21,27 @@ def freeze_backbones(model: nn.Module) -> None:
     """Let the declared parts learn and nothing else. Loading makes new parameters, so this is done again after it."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trainable(name))
+
+
+NAMES = {"gates": "gated_blocks", "resampler": "resampler", "memory": "memory", "embeddings": "added_tokens"}
+"""What a person calls the parts that train."""
+
+
+def train_only(model: nn.Module, names: Iterable[str]) -> None:
+    """Of the declared parts let those learn that are named, or "all" of them that a single sample uses: no memory.
+
+    Raises:
+        ConfigError: the model has no such part, or nothing in it to learn.
+    """
+    chosen = list(names)
+    wanted = {NAMES[name] for name in chosen if name != "all"}
+    if "all" in chosen:
+        wanted |= set(TRAINABLE) - {NAMES["memory"]}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_trainable(name) and name.split(".")[0] in wanted and parameter.numel() > 0)
+    for part in wanted if "all" not in chosen else ():
+        if not any(p.requires_grad for name, p in model.named_parameters() if name.startswith(f"{part}.")):
+            label = next(label for label, attribute in NAMES.items() if attribute == part)
+            raise ConfigError(
+                expected=f"a model with {label} to train", got="one without", remedy="leave it out of --train"
+            )

@@ -13,6 +13,7 @@ from torchvision.transforms.functional import to_pil_image
 from tqdm import tqdm
 
 from data.picture_book import Renderer, Scene
+from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import Mark, Prompt, Turn, chat_prompt
@@ -33,13 +34,12 @@ class Reader:
     processor: FlamingoProcessor
     batch_size: int = 50
 
-    def answer(
-        self, prompts: Sequence[Prompt], images: Sequence[Sequence[Image.Image]], *, tokens: int = 40
-    ) -> list[str]:
+    def answer(self, prompts: Sequence[Prompt], images: Sequence[Sequence[Source]], *, tokens: int = 40) -> list[str]:
         """What the model goes on to say, up to its end of chunk, for each prompt with its pictures."""
         answers: list[str] = []
         for rows in tqdm(list(_chunks(range(len(prompts)), self.batch_size)), leave=False, desc="answering"):
             inputs = self.processor.prompts([prompts[row] for row in rows], [images[row] for row in rows])
+            inputs = inputs.to(self.model.device)
             with torch.inference_mode():
                 said = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
             new = said[:, inputs["input_ids"].shape[1] :]

@@ -1,0 +1,57 @@
+"""What a launcher has set up, and where figures go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+
+from flamingo_app.errors import ConfigError
+from training.settings import Settings
+
+
+def accelerator(settings: Settings) -> Accelerator:
+    """The processes and devices of this run, alone or under `accelerate launch`.
+
+    Raises:
+        ConfigError: its tracker is not installed.
+    """
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if torch.cuda.is_available() else "fp32"
+    try:
+        launched = Accelerator(
+            mixed_precision="no" if precision == "fp32" else precision,
+            log_with=None if settings.track == "none" else settings.track,
+            project_dir=settings.output,
+            # The frozen tower's statistics never move: nothing to broadcast.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            step_scheduler_with_optimizer=False,
+        )
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            expected=f"--track with a tracker that is installed, --precision that this machine has ({precision})",
+            got=str(error),
+            remedy="pip install '.[train]', or --track none",
+        ) from None
+    if launched.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise ConfigError(
+            expected="a launcher that gives each process the whole model, as training/configs/ddp.yaml",
+            got=str(launched.distributed_type.value),
+            remedy="use that: our checkpoints hold no sharded weights, so that such a run could not resume",
+        )
+    return launched
+
+
+def begin_tracking(launched: Accelerator, settings: Settings, start: int) -> None:
+    """Open the tracker; figures of steps that are repeated replace the earlier ones where it can do so."""
+    config: dict[str, Any] = {
+        name: value if isinstance(value, str | int | float | bool) else str(value)
+        for name, value in settings.as_json().items()
+    }
+    more = {"purge_step": start + 1} if start else {}
+    project = "tensorboard" if settings.track == "tensorboard" else Path(settings.output).name
+    launched.init_trackers(project, config=config, init_kwargs={"tensorboard": more})

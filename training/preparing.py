@@ -1,0 +1,94 @@
+"""Data and model made ready for a run: opened, looked through, and told what is to learn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from transformers.utils import logging
+
+from data.documents import Source
+from data.formats import Reading, open_source
+from data.linter import Findings, lint
+from data.mixture import Ingredient, open_mixture
+from data.reading import Reader
+from flamingo_app import load
+from flamingo_app.errors import ConfigError
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.trainable import train_only
+from flamingo_app.processing import FlamingoProcessor
+from training import lora
+from training.settings import Settings
+
+ENDLESS = 2048  # tokens of a sample where the language model sets no limit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a run works on.
+
+    Args:
+        reader: cuts samples as the model reads them.
+        ingredients: the data, without its bad rows.
+        findings: what the linter says of each.
+        held_out: samples to measure with.
+    """
+
+    model: FlamingoForConditionalGeneration
+    processor: FlamingoProcessor
+    reader: Reader
+    ingredients: list[Ingredient]
+    findings: list[Findings]
+    held_out: Source | None
+
+
+def prepare(settings: Settings) -> Material:
+    """Open what the settings name and look through the data.
+
+    Raises:
+        FlamingoError: something of it cannot be opened, or does not fit.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    reading = Reading(image_root=settings.image_root, similarity=settings.similarity)
+    ingredients = open_mixture(settings.data, reading)
+    held_out = None if settings.eval_data is None else open_source(settings.eval_data, reading)
+    model, processor = load(settings.model)
+    if model.config.attend == "next":
+        raise ConfigError(
+            expected="a model whose words look at pictures before them",
+            got=f"{settings.model}, whose words look at the next one",
+            remedy="import it again with --attend latest",
+        )
+    _learn(model, settings)
+    room = model.config.max_positions or ENDLESS
+    reader = Reader(
+        processor=processor,
+        max_tokens=min(settings.max_tokens or room, room),
+        max_images=settings.max_images,
+        augment=settings.augment,
+    )
+    still = replace(reader, augment=False)
+    looked = [lint(ingredient, still, most=settings.check_rows) for ingredient in ingredients]
+    return Material(
+        model=model,
+        processor=processor,
+        reader=reader,
+        ingredients=[ingredient for ingredient, _ in looked],
+        findings=[findings for _, findings in looked],
+        held_out=held_out,
+    )
+
+
+def _learn(model: FlamingoForConditionalGeneration, settings: Settings) -> None:
+    """Say what learns; the frozen parts stay in eval mode, without dropout."""
+    model.eval()
+    train_only(model, settings.train)
+    if settings.lora:
+        lora.add(model, settings.lora, settings.seed)
+    if settings.gradient_checkpointing:
+        # transformers 6 will know the first name alone, versions before 5.20 only the second.
+        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
+        for module in model.modules():
+            if getattr(module, "gradient_checkpointing", False):
+                module.training = True  # of the layer alone: what is in it keeps its mode
