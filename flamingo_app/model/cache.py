@@ -10,6 +10,7 @@ Being layers of the library's cache, all of them are reordered, repeated and cro
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -78,6 +79,14 @@ class MediaCache:
             limit = torch.zeros_like(ordinals[:, :1]) if seen is None else seen[:, None]
             kept = rearrange(ordinals.masked_fill(ordinals > limit, 0), "batch latents -> batch 1 latents 1")
             self.ordinals.keys = self.ordinals.values = kept
+
+
+def repeated(cache: Cache, times: int) -> Cache:
+    """A cache with each row so many times, side by side; the given one stays as it is."""
+    more = copy.copy(cache)
+    more.layers = [copy.copy(layer) for layer in cache.layers]
+    more.batch_repeat_interleave(times)
+    return more
 
 
 def text_time(

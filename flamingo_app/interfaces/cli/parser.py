@@ -32,20 +32,38 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_caption(commands: Any) -> None:
     command = commands.add_parser("caption", help="a caption for each picture", description="Caption each picture.")
-    _add_pictures(command)
-    command.add_argument("--shots", metavar="FILE", help='examples, one {"image": "path", "text": "caption"} a line')
+    _add_job(command, ["jsonl", "coco", "csv"])
     command.add_argument("--prompt", metavar="TEXT", help="words that the caption goes on from")
-    command.add_argument("--out", metavar="FILE", help="write there, all or nothing, instead of standard output")
-    command.add_argument("--format", choices=["jsonl", "coco", "csv"], default="jsonl", help="(default: %(default)s)")
-    command.add_argument("--batch-size", metavar="N", type=_count, default=8, help="pictures at once (default: 8)")
+
+
+def _add_job(command: argparse.ArgumentParser, formats: list[str]) -> None:
+    command.add_argument(
+        "paths",
+        metavar="PATHS",
+        nargs="+",
+        help="pictures, folders of them, globs, lists (.csv, .jsonl: file_name), webdataset shards (.tar)",
+    )
+    _add_model(command)
+    command.add_argument("--shots", metavar="FILE", help='examples, one {"image": "path", "text": "words"} a line')
+    command.add_argument(
+        "--shot", metavar="PICTURE=TEXT", action="append", default=[], help="one more example; may be given again"
+    )
     command.add_argument(
         "--select", choices=["random", "similar"], default="random", help="how shots are chosen (default: %(default)s)"
     )
     command.add_argument(
-        "--num-shots",
-        metavar="N",
-        type=_count,
-        help="shots to show (default: as many as the model can read)",
+        "--num-shots", metavar="N", type=_count, help="shots to show (default: as many as the model can read)"
+    )
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write there, each record as soon as it is known; what is there already is gone on with",
+    )
+    command.add_argument("--overwrite", action="store_true", help="begin --out anew")
+    command.add_argument("--format", choices=formats, default="jsonl", help="(default: %(default)s)")
+    command.add_argument("--batch-size", metavar="N", type=_count, default=16, help="pictures at once (default: 16)")
+    command.add_argument(
+        "--workers", metavar="N", type=_count_or_none, help="processes that open pictures (default: as there are cores)"
     )
     command.add_argument(
         "--json",
@@ -104,6 +122,10 @@ def _add_pictures(command: argparse.ArgumentParser) -> None:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="starter", help="starter, a preset, or a folder (default: %(default)s)")
+
+
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def _count(text: str) -> int:
