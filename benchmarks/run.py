@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import decoding, first_token, importing
+from benchmarks import decoding, first_token, importing, labelling
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "first_token": first_token.run,
     "decoding": decoding.run,
     "importing": importing.run,
+    "labelling": labelling.run,
 }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flamingo_app.config import FlamingoConfig as FlamingoConfig
     from flamingo_app.fewshot.captioning import caption as caption
+    from flamingo_app.fewshot.classification import classify as classify
     from flamingo_app.fewshot.shots import Shot as Shot
     from flamingo_app.model.checkpoint import load as load
     from flamingo_app.model.flamingo import FlamingoForConditionalGeneration as FlamingoForConditionalGeneration
@@ -30,10 +31,19 @@ _HOMES = {
     "FlamingoProcessor": "processing",
     "Shot": "fewshot.shots",
     "caption": "fewshot.captioning",
+    "classify": "fewshot.classification",
     "load": "model.checkpoint",
 }
 
-__all__ = ["FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"]
+__all__ = [
+    "FlamingoConfig",
+    "FlamingoForConditionalGeneration",
+    "FlamingoProcessor",
+    "Shot",
+    "caption",
+    "classify",
+    "load",
+]
 
 
 def __getattr__(name: str) -> Any:

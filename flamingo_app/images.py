@@ -15,7 +15,6 @@ from PIL import Image, ImageOps
 from flamingo_app.errors import PictureError
 
 
-
 @dataclass(frozen=True)
 class Packed:
     """A file inside an archive that is not compressed, as webdataset's shards are.

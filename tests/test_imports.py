@@ -9,7 +9,15 @@ import pytest
 import flamingo_app
 
 ROOT = Path(__file__).parent.parent
-PUBLIC = {"FlamingoConfig", "FlamingoForConditionalGeneration", "FlamingoProcessor", "Shot", "caption", "load"}
+PUBLIC = {
+    "FlamingoConfig",
+    "FlamingoForConditionalGeneration",
+    "FlamingoProcessor",
+    "Shot",
+    "caption",
+    "classify",
+    "load",
+}
 HEAVY = {"torch", "transformers", "open_clip", "gradio", "PIL"}
 
 

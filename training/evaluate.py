@@ -32,6 +32,10 @@ def table(results: dict[str, Any]) -> str:
     for suite, name, score in scores(results):
         share, low, high = (100 * score[key] for key in ("accuracy", "low", "high"))
         lines.append(f"{suite:9} {name:32} {share:5.1f}%  [{low:5.1f}, {high:5.1f}]  n = {score['count']}")
+    for suite, figures in results.items():
+        for name, values in figures.items():
+            if "cider" in values:
+                lines.append(f"{suite:9} {name:32} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
     return "\n".join(lines)
 
 

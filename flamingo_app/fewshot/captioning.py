@@ -110,8 +110,9 @@ class Captioner:
         num_shots: int | None = None,
         max_new_tokens: int = MAX_NEW_TOKENS,
         seed: int = 0,
+        pictured: bool = True,
     ) -> Captioner:
-        """Arguments and errors as those of `caption`."""
+        """Arguments and errors as those of `caption` and of `Context`."""
         for words in (lead_in, *(shot.text for shot in shots)):
             refuse_special_tokens(words)
         check_select(select)
@@ -124,6 +125,7 @@ class Captioner:
             num_shots=num_shots,
             room=max_new_tokens,
             seed=seed,
+            pictured=pictured,
         )
         return cls(context=context, max_new_tokens=max_new_tokens)
 

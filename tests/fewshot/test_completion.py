@@ -12,6 +12,7 @@ from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, encode
 from tests import tiny
 
+
 def test_a_score_counts_so_many_tokens_and_nothing_after_them() -> None:
     logits = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     said = torch.tensor([[0, 2, 2, 1], [0, 1, 1, 0]])
@@ -43,6 +44,6 @@ def test_a_prompt_that_leaves_no_room_is_refused(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ) -> None:
     latents = model.encode_images(tiny.pictures())[0]
+    asked = Asked(prompts=[caption_prompt(lead_in="x" * 400)], latents=[latents])
     with pytest.raises(PromptError, match="at most 320 tokens"):
-        asked = Asked(prompts=[caption_prompt(lead_in="x" * 400)], latents=[latents])
         complete(model, processor, asked, max_new_tokens=6)

@@ -77,7 +77,9 @@ def test_the_installed_command_goes_on_after_a_kill(many: Path, saved: Path, fla
     for file in (many / "out.jsonl", many / ".out.jsonl.run"):
         file.unlink()
     given = [str(saved) if argument == "MODEL" else argument for argument in arguments]
-    with subprocess.Popen([Path(sys.executable).with_name("flamingo"), *given], cwd=many, stderr=subprocess.DEVNULL) as it:
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("flamingo"), *given], cwd=many, stderr=subprocess.DEVNULL
+    ) as it:
         while not (many / "out.jsonl").exists() or not (many / "out.jsonl").stat().st_size:
             assert it.poll() is None
         it.kill()

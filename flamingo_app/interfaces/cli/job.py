@@ -7,9 +7,9 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,30 +121,45 @@ class Sink:
 
 
 def _label(job: Job, labeller: Labeller[Record], processor: FlamingoProcessor, sink: Sink) -> None:
+    """Label what has no record yet."""
     from tqdm import tqdm
 
+    missing = [name for name in job.pictures if name not in sink.written]
+    failed = dict.fromkeys(job.fields[1:])
+    names = iter(missing)
+    with tqdm(total=len(job.pictures), initial=len(job.pictures) - len(missing), unit=" pictures", disable=None) as bar:
+        for batch in _batches(job, labeller, processor, sink, [job.pictures[name] for name in missing]):
+            records: list[Record] = []
+            hashes: dict[str, str] = {}
+            for (label, error, sha256), name in zip(batch, names, strict=False):
+                if label is None:
+                    records.append({"file_name": name} | failed | {"error": error})
+                    with tqdm.external_write_mode(sys.stderr):
+                        complain(str(error))
+                else:
+                    records.append({"file_name": name} | label)
+                    hashes[name] = str(sha256)
+            sink.add(records, hashes)
+            bar.update(len(batch))
+
+
+def _batches(
+    job: Job, labeller: Labeller[Record], processor: FlamingoProcessor, sink: Sink, sources: Sequence[Source]
+) -> Iterator[Sequence[tuple[Record | None, str | None, str | None]]]:
+    """(label, error, sha256) of each picture, in batches; here, or on a cluster."""
+    options = job.options
+    if options.ray:
+        from flamingo_app.interfaces.cli.on_ray import label_on_ray
+
+        yield from label_on_ray(options, job.prepare, sources)
+        return
     from flamingo_app.fewshot.decoding import decoded, spare_workers
     from flamingo_app.fewshot.labelling import outcomes
 
-    options, missing = job.options, [name for name in job.pictures if name not in sink.written]
-    workers = spare_workers(len(missing)) if options.workers is None else options.workers
-    pictures = decoded((job.pictures[name] for name in missing), processor.image_processor, workers=workers)
-    names = iter(missing)
-    failed = dict.fromkeys(job.fields[1:])
-    with tqdm(total=len(job.pictures), initial=len(sink.written), unit=" pictures", disable=None) as progress:
-        for batch in outcomes(labeller, pictures, batch_size=options.batch_size, known=sink.known):
-            records: list[Record] = []
-            hashes: dict[str, str] = {}
-            for outcome, name in zip(batch, names, strict=False):
-                if outcome.label is None:
-                    records.append({"file_name": name} | failed | {"error": outcome.error})
-                    with tqdm.external_write_mode(sys.stderr):
-                        complain(str(outcome.error))
-                else:
-                    records.append({"file_name": name} | outcome.label)
-                    hashes[name] = str(outcome.sha256)
-            sink.add(records, hashes)
-            progress.update(len(batch))
+    workers = spare_workers(len(sources)) if options.workers is None else options.workers
+    pictures = decoded(sources, processor.image_processor, workers=workers)
+    for batch in outcomes(labeller, pictures, batch_size=options.batch_size, known=sink.known):
+        yield [(outcome.label, outcome.error, outcome.sha256) for outcome in batch]
 
 
 def _fingerprint(model: FlamingoForConditionalGeneration) -> str:
