@@ -49,22 +49,20 @@ def killed(folder: Path, saved: Path, seed: int, kills: int, whole: int, *argume
         env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=800,
     )
     assert ran.returncode == 0, ran.stderr
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_killed_at_any_moment_the_file_is_that_of_one_run(
-    flamingo: Flamingo, many: Path, saved: Path, workers: int
-) -> None:
-    arguments = [*CAPTION, "--workers", str(workers)]
+@pytest.mark.timeout(900)
+def test_killed_at_any_moment_the_file_is_that_of_one_run(flamingo: Flamingo, many: Path, saved: Path) -> None:
+    arguments = [*CAPTION, "--workers", "2"]
     assert flamingo(*arguments).status == 1
     whole = (many / "out.jsonl").read_bytes()
     for file in (many / "out.jsonl", many / ".out.jsonl.run"):
         file.unlink()
-    result = killed(many, saved, workers, 20, len(whole), *arguments)
+    result = killed(many, saved, 1, 20, len(whole), *arguments)
     assert result["status"] == 1
     assert len(set(result["left"]) - {0, 40}) >= 5, "the moments must lie within the work"
     assert (many / "out.jsonl").read_bytes() == whole
