@@ -14,11 +14,16 @@ from typing import Any
 
 from flamingo_app import load
 from flamingo_app.errors import FlamingoError
-from training.suites import captions, fewshot, vqa
+from training.suites import captions, fewshot, labels, vqa
 from training.suites.reader import Reader
 from training.suites.score import scores
 
-SUITES: dict[str, Callable[..., dict[str, Any]]] = {"captions": captions.run, "vqa": vqa.run, "fewshot": fewshot.run}
+SUITES: dict[str, Callable[..., dict[str, Any]]] = {
+    "captions": captions.run,
+    "vqa": vqa.run,
+    "fewshot": fewshot.run,
+    "labels": labels.run,
+}
 
 
 def evaluate(reader: Reader, suites: list[str], *, seed: int, items: int) -> dict[str, Any]:
