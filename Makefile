@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test check starter bench
+.PHONY: help chat test long check starter bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ chat: $(VENV)/installed ## the chat page on the starter model; also MODEL=... HO
 
 test: $(VENV)/installed-dev ## every test; the browser tests too where a Chromium is found
 	$(BIN)/python -m pytest
+
+long: $(VENV)/installed-dev ## the tests that take minutes, such as those on a cluster
+	$(BIN)/python -m pytest -m long
 
 check: $(VENV)/installed-dev ## lint, format, types, and the layers of the imports
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 shots           pictures with their texts, read from a file
 retrieval       which shots are shown before a picture
+index           embeddings of shots, kept by content
 decoding        pictures to pixel values, ahead of the model
 context         what stands before an answer; shots that are the same for all pictures are read once
 completion      prompts and encoded pictures to texts, or to how likely each of some answers is

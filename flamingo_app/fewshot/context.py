@@ -12,8 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from flamingo_app.fewshot.completion import Asked, Prefix
+from flamingo_app.fewshot.index import AT_ONCE, Index, index_folder
 from flamingo_app.fewshot.retrieval import Select, random_shots, similar_shots
 from flamingo_app.fewshot.shots import Shot
+from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, encode, shots_prompt
@@ -42,6 +44,7 @@ class Context:
     room: int = 32
     seed: int = 0
     pictured: bool = True
+    _encoded: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False)
     _prefixes: dict[int | None, Prefix] = field(default_factory=dict[int | None, Prefix], init=False)
 
     def ask(self, pictures: Float[Tensor, "pictures 3 height width"], order: int | None = None) -> Asked:
@@ -59,7 +62,7 @@ class Context:
         return Asked(
             prompts=[caption_prompt(self._texts(row), lead_in=self.lead_in, pictured=self.pictured) for row in rows],
             latents=[
-                torch.cat([self._shot_latents[row if self.pictured else []], picture[None]])
+                torch.cat([self._shot_latents(row), picture[None]]) if row and self.pictured else picture[None]
                 for row, picture in zip(rows, own, strict=True)
             ],
         )
@@ -87,7 +90,7 @@ class Context:
         if order not in self._prefixes:
             chosen = self._chosen(order)
             prompt = shots_prompt(self._texts(chosen), pictured=self.pictured)
-            latents = self._shot_latents[chosen] if self.pictured else None
+            latents = self._shot_latents(chosen) if self.pictured else None
             self._prefixes[order] = Prefix.read(self.model, self.processor, prompt, latents)
         return self._prefixes[order]
 
@@ -106,17 +109,24 @@ class Context:
         query = encode(caption_prompt(lead_in=self.lead_in), self.processor.tokenizer)
         return (self.model.config.max_positions or math.inf) - len(query) - self.room
 
-    @cached_property
-    def _shot_pixels(self) -> Float[Tensor, "shots 3 height width"]:
-        return self.processor.image_processor.pixels([shot.image for shot in self.shots])
-
-    @cached_property
-    def _shot_latents(self) -> Float[Tensor, "shots latents dim"]:
-        return self.latents(self._shot_pixels)
+    def _shot_latents(self, row: Sequence[int]) -> Float[Tensor, "shots latents dim"]:
+        """Each is encoded when it is first shown."""
+        new = [shot for shot in dict.fromkeys(row) if shot not in self._encoded]
+        for start in range(0, len(new), AT_ONCE):
+            part = new[start : start + AT_ONCE]
+            self._encoded.update(
+                zip(part, self.latents(self._pixels([self.shots[shot].image for shot in part])), strict=True)
+            )
+        return torch.stack([self._encoded[shot] for shot in row])
 
     @cached_property
     def _shot_embeddings(self) -> Float[Tensor, "shots embed_dim"]:
-        return self._embeddings(self._shot_pixels)
+        index = Index.of(self.model, self.processor, index_folder())
+        pictures = [shot.image for shot in self.shots]
+        return index.embeddings(pictures, lambda part: self._embeddings(self._pixels(part))).to(self.model.device)
+
+    def _pixels(self, pictures: Sequence[Source]) -> Float[Tensor, "pictures 3 height width"]:
+        return self.processor.image_processor.pixels(pictures)
 
     @torch.inference_mode()
     def latents(self, pixels: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures latents dim"]:
