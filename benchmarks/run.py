@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import conversation, decoding, finetuning, first_token, importing
+from benchmarks import conversation, decoding, finetuning, first_token, importing, labelling
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "first_token": first_token.run,
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "decoding": decoding.run,
     "importing": importing.run,
     "finetuning": finetuning.run,
+    "labelling": labelling.run,
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flamingo_app.config import FlamingoConfig as FlamingoConfig
     from flamingo_app.conversation.session import Conversation as Conversation
     from flamingo_app.fewshot.captioning import caption as caption
+    from flamingo_app.fewshot.classification import classify as classify
     from flamingo_app.fewshot.shots import Shot as Shot
     from flamingo_app.model.checkpoint import load as load
     from flamingo_app.model.flamingo import FlamingoForConditionalGeneration as FlamingoForConditionalGeneration
@@ -32,6 +33,7 @@ _HOMES = {
     "FlamingoProcessor": "processing",
     "Shot": "fewshot.shots",
     "caption": "fewshot.captioning",
+    "classify": "fewshot.classification",
     "load": "model.checkpoint",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "FlamingoProcessor",
     "Shot",
     "caption",
+    "classify",
     "load",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,27 @@ from PIL import Image, ImageOps
 
 from flamingo_app.errors import PictureError
 
-Source = str | Path | bytes | Image.Image
+
+@dataclass(frozen=True)
+class Packed:
+    """A file inside an archive that is not compressed, as webdataset's shards are.
+
+    Args:
+        archive: path of the archive.
+        name: of the file in it.
+        start, size: where its bytes are.
+    """
+
+    archive: str
+    name: str
+    start: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}/{self.name}"
+
+
+Source = str | Path | bytes | Image.Image | Packed
 
 FORMATS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -58,10 +79,20 @@ def open_picture(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> I
     Raises:
         PictureError: for everything else, without a word from the decoder, which could quote the file's content.
     """
+    return open_hashed(source, limits=limits)[0]
+
+
+def open_hashed(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[Image.Image, str]:
+    """As `open_picture`, with the SHA-256 of the file's content, by which copies are known."""
     name = _name(source)
     if isinstance(source, Image.Image):
-        return _safe(source, name, limits)
+        head = f"{source.mode} {source.size} ".encode()
+        return _safe(source, name, limits), hashlib.sha256(head + source.tobytes()).hexdigest()
     data = source if isinstance(source, bytes) else _read(source, name, limits)
+    return _decoded(data, name, limits), hashlib.sha256(data).hexdigest()
+
+
+def _decoded(data: bytes, name: str, limits: PictureLimits) -> Image.Image:
     if not data:
         raise PictureError(expected="a picture", got=f"{name}, which is empty", remedy="save or copy it again")
     if len(data) > limits.max_bytes:
@@ -90,16 +121,18 @@ def _name(source: Source) -> str:
     return "a picture in memory" if isinstance(source, Image.Image) else repr(str(source))
 
 
-def _read(source: str | Path, name: str, limits: PictureLimits) -> bytes:
+def _read(source: str | Path | Packed, name: str, limits: PictureLimits) -> bytes:
     """Bytes of a file, at most one more than the limit."""
     if isinstance(source, str) and "://" in source:
         raise PictureError(expected="a file", got=f"the address {name}", remedy="download it and give the file")
-    path = Path(source)
+    path = Path(source.archive if isinstance(source, Packed) else source)
+    start, most = (source.start, source.size) if isinstance(source, Packed) else (0, limits.max_bytes + 1)
     try:
         # Regular files only: a device or a pipe could go on for ever.
         if path.is_file():
             with path.open("rb") as file:
-                return file.read(limits.max_bytes + 1)
+                file.seek(start)
+                return file.read(min(most, limits.max_bytes + 1))
         what = "a folder" if path.is_dir() else "no file" if path.exists() else "missing"
     except OSError as error:
         what = f"not readable ({error.strerror})"

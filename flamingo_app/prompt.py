@@ -50,17 +50,26 @@ class Tokenizer(Protocol):
     def convert_tokens_to_ids(self, tokens: str) -> Any: ...  # an int; for a list, a list
 
 
-def caption_prompt(shots: Iterable[str] = (), *, lead_in: str = "") -> Prompt:
+def caption_prompt(shots: Iterable[str] = (), *, lead_in: str = "", pictured: bool = True) -> Prompt:
     """Spell captioned shots, then the picture to be captioned (Alayrac et al. 2022, section 2.1 and appendix A.2).
 
     Args:
         shots: the captions of the pictures shown first, in order.
         lead_in: words that the caption must begin with.
+        pictured: whether the shots' pictures are shown; otherwise their captions stand alone.
     """
-    pieces: list[Piece] = []
-    for text in shots:
-        pieces += [Mark.IMAGE, *said(text), Mark.END_OF_CHUNK]
-    return (*pieces, Mark.IMAGE, *said(lead_in))
+    return (*shots_prompt(shots, pictured=pictured), Mark.IMAGE, *said(lead_in))
+
+
+def shots_prompt(shots: Iterable[str], *, pictured: bool = True) -> Prompt:
+    """What stands before the picture in `caption_prompt`: the same before every picture that has the same shots."""
+    opening = (Mark.IMAGE,) if pictured else ()
+    return tuple(piece for text in shots for piece in (*opening, *spell_answer(text)))
+
+
+def spell_answer(text: str) -> Prompt:
+    """A whole caption or label, with the mark that ends it."""
+    return (*said(text), Mark.END_OF_CHUNK)
 
 
 def chat_prompt(turns: Sequence[Turn]) -> Prompt:

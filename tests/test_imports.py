@@ -16,6 +16,7 @@ PUBLIC = {
     "FlamingoProcessor",
     "Shot",
     "caption",
+    "classify",
     "load",
 }
 HEAVY = {"torch", "transformers", "open_clip", "gradio", "PIL"}

@@ -14,11 +14,16 @@ from typing import Any
 
 from flamingo_app import load
 from flamingo_app.errors import FlamingoError
-from training.suites import captions, fewshot, vqa
+from training.suites import captions, fewshot, labels, vqa
 from training.suites.reader import Reader
 from training.suites.score import scores
 
-SUITES: dict[str, Callable[..., dict[str, Any]]] = {"captions": captions.run, "vqa": vqa.run, "fewshot": fewshot.run}
+SUITES: dict[str, Callable[..., dict[str, Any]]] = {
+    "captions": captions.run,
+    "vqa": vqa.run,
+    "fewshot": fewshot.run,
+    "labels": labels.run,
+}
 
 
 def evaluate(reader: Reader, suites: list[str], *, seed: int, items: int) -> dict[str, Any]:
@@ -32,6 +37,10 @@ def table(results: dict[str, Any]) -> str:
     for suite, name, score in scores(results):
         share, low, high = (100 * score[key] for key in ("accuracy", "low", "high"))
         lines.append(f"{suite:9} {name:32} {share:5.1f}%  [{low:5.1f}, {high:5.1f}]  n = {score['count']}")
+    for suite, figures in results.items():
+        for name, values in figures.items():
+            if "cider" in values:
+                lines.append(f"{suite:9} {name:32} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from flamingo_app.errors import PromptError
-from flamingo_app.fewshot.completion import complete
+from flamingo_app.fewshot.completion import Asked, complete
 from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
@@ -35,5 +35,6 @@ def ask(
     with torch.inference_mode():
         latents = model.encode_images(pixels[None, :, None])
     prompt = chat_prompt([Turn(role="user", pieces=(*[Mark.IMAGE] * len(images), question))])
-    (answer,) = complete(model, processor, [prompt], list(latents), max_new_tokens=max_new_tokens)
+    asked = Asked(prompts=[prompt], latents=list(latents))
+    (answer,) = complete(model, processor, asked, max_new_tokens=max_new_tokens)
     return answer.text

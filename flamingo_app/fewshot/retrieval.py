@@ -22,15 +22,15 @@ def check_select(select: str) -> None:
         )
 
 
-def random_shots(lengths: Sequence[int], room: int | float, num_shots: int | None, *, seed: int) -> list[int]:
-    """One random choice for all pictures, in the shots' own order.
+def random_shots(lengths: Sequence[int], room: int | float, num_shots: int | None, *, seed: int | str) -> list[int]:
+    """One random choice for all pictures, in random order.
 
     Args:
         lengths: tokens of each shot.
         room: tokens that there is room for, where `num_shots` leaves it open how many are shown.
     """
     order = Random(seed).sample(range(len(lengths)), len(lengths))
-    return sorted(order[: how_many(order, lengths, room, num_shots)])
+    return order[: how_many(order, lengths, room, num_shots)]
 
 
 def similar_shots(

@@ -49,6 +49,19 @@ def read_shots(path: str | Path) -> list[Shot]:
     return shots
 
 
+def parse_shot(given: str) -> Shot:
+    """Read `picture.png=text`, as a command line has it.
+
+    Raises:
+        ShotsError: it has another form.
+        FlamingoError: its picture cannot be opened, or its text cannot be a prompt.
+    """
+    image, _, text = given.partition("=")
+    if not (image and text.strip()):
+        raise ShotsError(expected='picture.png="text" after --shot', got=repr(given), remedy="give both")
+    return _checked(Path(image), text)
+
+
 def _read_shot(line: str, folder: Path) -> Shot:
     try:
         shot: Any = json.loads(line)
@@ -60,6 +73,10 @@ def _read_shot(line: str, folder: Path) -> Shot:
         raise ShotsError(
             expected='{"image": "path", "text": "words"}', got=repr(line[:60]), remedy="correct the line or take it out"
         )
+    return _checked(folder / image, text)
+
+
+def _checked(image: Path, text: str) -> Shot:
     refuse_special_tokens(text)
-    open_picture(folder / image)  # now rather than after minutes of work
-    return Shot(folder / image, text)
+    open_picture(image)  # now rather than after minutes of work
+    return Shot(image, text)

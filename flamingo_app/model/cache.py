@@ -113,6 +113,14 @@ def num_bytes(cache: Cache) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
 
+def repeated(cache: Cache, times: int) -> Cache:
+    """A cache with each row so many times, side by side; the given one stays as it is."""
+    more = copy.copy(cache)
+    more.layers = [copy.copy(layer) for layer in cache.layers]
+    more.batch_repeat_interleave(times)
+    return more
+
+
 def text_time(
     is_image: Bool[Tensor, "batch tokens"], seen: Int[Tensor, " batch"] | None
 ) -> Int[Tensor, "batch tokens"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -13,6 +12,7 @@ from transformers.cache_utils import Cache
 
 from flamingo_app.config import FlamingoConfig
 from flamingo_app.errors import PromptError
+from flamingo_app.model.cache import repeated
 from flamingo_app.model.checks import check_length
 
 PICTURES = ("pixel_values", "image_mask", "patches", "latents")
@@ -100,7 +100,5 @@ class MediaGenerationMixin(GenerationMixin):
         """Repeat a given cache for beams, which the library forgets; the caller's own stays as it is."""
         cache: Cache | None = kwargs.get("past_key_values")
         if expand_size > 1 and cache is not None and cache.get_seq_length():
-            kwargs["past_key_values"] = repeated = copy.copy(cache)
-            repeated.layers = [copy.copy(layer) for layer in cache.layers]
-            repeated.batch_repeat_interleave(expand_size)
+            kwargs["past_key_values"] = repeated(cache, expand_size)
         return cast(Any, super())._expand_inputs_for_generation(expand_size=expand_size, **kwargs)

@@ -16,11 +16,12 @@ LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=8)
 
 
 @given(LENGTHS, st.integers(0, 100), st.integers(0, 5))
-def test_a_random_choice_fits_keeps_order_and_can_be_repeated(lengths: list[int], room: int, seed: int) -> None:
+def test_a_random_choice_fits_and_can_be_repeated(lengths: list[int], room: int, seed: int) -> None:
     chosen = random_shots(lengths, room, None, seed=seed)
-    assert chosen == sorted(set(chosen)) == random_shots(lengths, room, None, seed=seed)
+    assert chosen == random_shots(lengths, room, None, seed=seed)
+    assert len(chosen) == len(set(chosen))
     assert len(chosen) == 1 or sum(lengths[shot] for shot in chosen) <= room
-    assert chosen == [*range(len(lengths))] or sum(lengths) > room
+    assert len(chosen) == len(lengths) or sum(lengths) > room
 
 
 @given(LENGTHS, st.integers(1, 10))

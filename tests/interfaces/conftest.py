@@ -59,6 +59,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Pictures and shots, where commands run."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{tmp_path}-cache")
     (tmp_path / "pictures" / "deep").mkdir(parents=True)
     for colour in COLOURS:
         Image.new("RGB", (40, 30), colour).save(tmp_path / "pictures" / f"{colour}.png")

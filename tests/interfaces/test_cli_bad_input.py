@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -103,15 +102,12 @@ def test_unknown_models_are_one_line(flamingo: Flamingo, folder: Path) -> None:
     assert_refused(flamingo("info", folder / "pictures"), "config.json")
 
 
-def test_an_interrupted_run_leaves_the_old_file(
-    flamingo: Flamingo, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (folder / "out.jsonl").write_text("old")
-
-    def interrupt(*_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("flamingo_app.interfaces.cli.caption.write_records", interrupt)
-    assert flamingo("caption", "pictures", "--model", "MODEL", "--out", "out.jsonl").status == 130
-    assert [path.name for path in folder.glob("*out*")] == ["out.jsonl"]
-    assert (folder / "out.jsonl").read_text() == "old"
+@pytest.mark.parametrize("form", ["jsonl", "coco", "csv"])
+def test_a_file_of_something_else_is_not_written_over(flamingo: Flamingo, folder: Path, form: str) -> None:
+    (folder / "out").write_text("old")
+    given = ["caption", "pictures", "--model", "MODEL", "--out", "out", "--format", form]
+    assert_refused(flamingo(*given), "--out 'out', which holds something else; choose another, or give --overwrite")
+    assert [path.name for path in folder.glob("*out*")] == ["out"]
+    assert (folder / "out").read_text() == "old"
+    assert flamingo(*given, "--overwrite").status == 0
+    assert "old" not in (folder / "out").read_text()

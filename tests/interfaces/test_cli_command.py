@@ -13,7 +13,7 @@ COMMAND = Path(sys.executable).with_name("flamingo")
 
 
 def run_command(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, timeout=250, **options)
+    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, **{"timeout": 250} | options)
 
 
 def test_help_is_at_once() -> None:

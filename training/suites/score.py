@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-Z = 1.959964  # of 95%, two-sided
+from flamingo_app.fewshot.intervals import wilson
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +25,8 @@ class Score:
         """The score of a list of right and wrong answers; at least one is needed."""
         listed = list(outcomes)
         right, count = sum(listed), len(listed)
-        share = right / count
-        centre = (share + Z**2 / (2 * count)) / (1 + Z**2 / count)
-        half = Z * math.sqrt(share * (1 - share) / count + Z**2 / (4 * count**2)) / (1 + Z**2 / count)
-        return cls(right=right, count=count, accuracy=share, low=max(0.0, centre - half), high=min(1.0, centre + half))
+        low, high = wilson(right, count)
+        return cls(right=right, count=count, accuracy=right / count, low=low, high=high)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -15,9 +15,9 @@ def run(options: Namespace) -> int:
     check_words("--question", options.question)
     pictures: list[Source] = []
     failed = False
-    for path in find_pictures(options.paths):
+    for source in find_pictures(options.paths).values():
         try:
-            pictures.append(open_picture(path))
+            pictures.append(open_picture(source))
         except PictureError as error:
             failed = True
             complain(error)

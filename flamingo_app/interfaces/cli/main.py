@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         match options.command:
             case "caption":
                 from flamingo_app.interfaces.cli import caption as command
+            case "classify":
+                from flamingo_app.interfaces.cli import classify as command
+            case "report":
+                from flamingo_app.interfaces.cli import report as command
             case "ask":
                 from flamingo_app.interfaces.cli import ask as command
             case "info":

@@ -23,6 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = Parser(prog="flamingo", description="Caption pictures and ask about them, after a few examples or none.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     _add_caption(commands)
+    _add_classify(commands)
+    _add_report(commands)
     _add_ask(commands)
     _add_info(commands)
     _add_import(commands)
@@ -32,26 +34,83 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_caption(commands: Any) -> None:
     command = commands.add_parser("caption", help="a caption for each picture", description="Caption each picture.")
-    _add_pictures(command)
-    command.add_argument("--shots", metavar="FILE", help='examples, one {"image": "path", "text": "caption"} a line')
+    _add_job(command, ["jsonl", "coco", "csv"])
     command.add_argument("--prompt", metavar="TEXT", help="words that the caption goes on from")
-    command.add_argument("--out", metavar="FILE", help="write there, all or nothing, instead of standard output")
-    command.add_argument("--format", choices=["jsonl", "coco", "csv"], default="jsonl", help="(default: %(default)s)")
-    command.add_argument("--batch-size", metavar="N", type=_count, default=8, help="pictures at once (default: 8)")
+
+
+def _add_classify(commands: Any) -> None:
+    about = "Label each picture with one of the shots' texts."
+    command = commands.add_parser("classify", help="a label for each picture", description=about)
+    _add_job(command, ["jsonl", "csv"])
+    command.add_argument("--prompt", metavar="TEXT", help="words between picture and label")
+    command.add_argument(
+        "--label", metavar="TEXT", action="append", default=[], help="one of the labels (default: the shots' texts)"
+    )
+    command.add_argument(
+        "--calibrate", action="store_true", help="take away what a label gets for pictures that show nothing"
+    )
+    command.add_argument(
+        "--abstain",
+        metavar="P",
+        type=_probability,
+        default=0.0,
+        help="no label where the likeliest has a lower probability",
+    )
+    command.add_argument(
+        "--orders", metavar="N", type=_count, default=4, help="orders of the shots to average over (default: 4)"
+    )
+
+
+def _add_job(command: argparse.ArgumentParser, formats: list[str]) -> None:
+    command.add_argument(
+        "paths",
+        metavar="PATHS",
+        nargs="+",
+        help="pictures, folders of them, globs, lists (.csv, .jsonl: file_name), webdataset shards (.tar)",
+    )
+    _add_model(command)
+    command.add_argument("--shots", metavar="FILE", help='examples, one {"image": "path", "text": "words"} a line')
+    command.add_argument(
+        "--shot", metavar="PICTURE=TEXT", action="append", default=[], help="one more example; may be given again"
+    )
     command.add_argument(
         "--select", choices=["random", "similar"], default="random", help="how shots are chosen (default: %(default)s)"
     )
     command.add_argument(
-        "--num-shots",
-        metavar="N",
-        type=_count,
-        help="shots to show (default: as many as the model can read)",
+        "--num-shots", metavar="N", type=_count, help="shots to show (default: as many as the model can read)"
+    )
+    command.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write there, each record as soon as it is known; what is there already is gone on with",
+    )
+    command.add_argument("--overwrite", action="store_true", help="begin --out anew")
+    command.add_argument("--format", choices=formats, default="jsonl", help="(default: %(default)s)")
+    command.add_argument("--batch-size", metavar="N", type=_count, default=16, help="pictures at once (default: 16)")
+    command.add_argument(
+        "--ray", metavar="ADDRESS", help="run on the Ray cluster there, or on one that is started here: local"
+    )
+    command.add_argument(
+        "--workers", metavar="N", type=_count_or_zero, help="processes that open pictures (default: as there are cores)"
     )
     command.add_argument(
         "--json",
         action="store_true",
         help="print a summary, with --out to standard output, else to standard error",
     )
+
+
+def _add_report(commands: Any) -> None:
+    about = "Do my shots matter? Held-out pictures with the shots, without, with wrong ones: scores, a plot, a verdict."
+    command = commands.add_parser("report", help="whether shots matter", description=about)
+    command.add_argument("--shots", metavar="FILE", required=True, help="the examples, as for caption and classify")
+    command.add_argument("--heldout", metavar="FILE", required=True, help="pictures with the right texts, likewise")
+    command.add_argument("--prompt", metavar="TEXT", help="words that the answer goes on from")
+    command.add_argument("--out", metavar="FILE", help="write the plot there: .png, .svg or .pdf (default: no plot)")
+    command.add_argument("--json", action="store_true", help="print a JSON object")
+    command.add_argument("--batch-size", metavar="N", type=_count, default=16, help="pictures at once (default: 16)")
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="of what is shuffled (default: 0)")
+    _add_model(command)
 
 
 def _add_ask(commands: Any) -> None:
@@ -121,6 +180,20 @@ def _add_pictures(command: argparse.ArgumentParser) -> None:
 
 def _add_model(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", default="starter", help="starter, a preset, or a folder (default: %(default)s)")
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} where a probability, 0 to 1, belongs")
+    return value
+
+
+def _count_or_zero(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def _count(text: str) -> int:

@@ -1,4 +1,4 @@
-"""Captions to JSON lines, COCO or CSV, in a file that is whole or not there."""
+"""Records to JSON lines, COCO or CSV."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from io import TextIOBase
 from pathlib import Path
@@ -16,24 +16,26 @@ from typing import Any
 from flamingo_app.errors import FlamingoError
 
 Record = dict[str, Any]
-"""file_name, text, score; and error where the picture failed, text and score being None."""
-
-FIELDS = ("file_name", "text", "score", "error")
+"""file_name, and what came of it; error where the picture failed, the rest being None."""
 
 
-def write_records(records: Iterable[Record], file: TextIOBase, form: str) -> None:
+def write_records(records: Iterable[Record], file: TextIOBase, form: str, fields: Sequence[str]) -> None:
     """Write records as they come ("jsonl", "csv"), or all at the end ("coco")."""
     match form:
         case "coco":
-            file.write(f"{_json(_coco(list(records)))}\n")
+            file.write(f"{line_of(_coco(list(records)))}\n")
         case "csv":
-            table: csv.DictWriter[str] = csv.DictWriter(file, FIELDS, lineterminator="\n")
+            table: csv.DictWriter[str] = csv.DictWriter(file, [*fields, "error"], lineterminator="\n")
             table.writeheader()
-            table.writerows(records)
+            table.writerows({key: _cell(value) for key, value in record.items()} for record in records)
         case _:
             for record in records:
-                file.write(f"{_json(record)}\n")
+                file.write(f"{line_of(record)}\n")
                 file.flush()
+
+
+def _cell(value: Any) -> Any:
+    return line_of(value) if isinstance(value, dict) else value
 
 
 def _coco(records: list[Record]) -> Record:
@@ -47,7 +49,7 @@ def _coco(records: list[Record]) -> Record:
     return {"images": images, "annotations": annotations}
 
 
-def _json(value: Record) -> str:
+def line_of(value: Any) -> str:
     """One line of JSON; where a file's name is no UTF-8, its bytes are escaped as Python does, so that none is lost."""
     line = json.dumps(value, ensure_ascii=False)
     return line if line.isascii() or _is_utf8(line) else json.dumps(value)
@@ -57,32 +59,42 @@ def _is_utf8(text: str) -> bool:
     return text == text.encode(errors="ignore").decode()
 
 
-@contextmanager
-def destination(out: str | None) -> Generator[TextIOBase]:
-    """Standard output, or a file that appears under its name once everything is in it.
+def standard_output() -> TextIOBase:
+    """Where names that are no UTF-8 keep their bytes."""
+    stdout: Any = sys.stdout
+    stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    return stdout
+
+
+def check_destination(out: str) -> Path:
+    """The file that is meant; a link is followed.
 
     Raises:
-        FlamingoError: the file cannot be written.
+        FlamingoError: it cannot be written.
     """
-    if out is None:
-        stdout: Any = sys.stdout
-        stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # names that are no UTF-8 keep their bytes
-        yield stdout
-        return
-    target = Path(out).resolve()  # a link stays, what it leads to is replaced
+    target = Path(out).resolve()
+    what = None
+    if target.exists() and not target.is_file():
+        what = "a folder or a device"
+    elif not target.parent.is_dir():
+        what = "No such file or directory"
+    elif not os.access(target if target.exists() else target.parent, os.W_OK):
+        what = "Permission denied"
+    if what is None:
+        return target
+    raise FlamingoError(
+        expected="a file that can be written",
+        got=f"--out {out!r}: {what}",
+        remedy="choose another, in a folder that exists",
+    )
+
+
+@contextmanager
+def whole_file(target: Path) -> Generator[TextIOBase]:
+    """A file that appears under its name once everything is in it."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        if target.exists() and not target.is_file():
-            raise IsADirectoryError("a folder or a device")
-        file = part.open("x", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise FlamingoError(
-            expected="a file that can be written",
-            got=f"--out {out!r}: {error.strerror or error}",
-            remedy="choose another, in a folder that exists",
-        ) from None
-    try:
-        with file:
+        with part.open("x", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

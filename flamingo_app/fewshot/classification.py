@@ -1,0 +1,189 @@
+"""Which of some labels each picture has, and how sure the model is.
+
+weigh       log-probability of every label as the whole answer, after the shots and the picture
+calibrate   less what the label gets when the picture shows nothing (Zhao et al. 2021, section 5)
+average     over several orders of the shots, since an order favours some labels (Lu et al. 2022)
+abstain     where the likeliest label is not likely enough
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from flamingo_app.errors import ConfigError
+from flamingo_app.fewshot.completion import weigh
+from flamingo_app.fewshot.context import Context
+from flamingo_app.fewshot.decoding import decoded
+from flamingo_app.fewshot.labelling import outcomes
+from flamingo_app.fewshot.retrieval import Select, check_select
+from flamingo_app.fewshot.shots import Shot
+from flamingo_app.images import Source
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoProcessor
+from flamingo_app.prompt import encode, refuse_special_tokens, spell_answer
+
+ORDERS = 4
+BLANKS = ("black", "gray", "white")
+"""Pictures without content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification:
+    """What came of one picture: a label and how likely each is, or an error.
+
+    Args:
+        label: the likeliest; None where it is not likely enough.
+        probabilities: of every label; they add up to 1.
+        error: one line that says why there is none.
+    """
+
+    label: str | None = None
+    probabilities: dict[str, float] | None = None
+    error: str | None = None
+
+
+def classify(
+    model: FlamingoForConditionalGeneration,
+    images: Iterable[Source],
+    *,
+    shots: Sequence[Shot] = (),
+    labels: Sequence[str] | None = None,
+    processor: FlamingoProcessor | None = None,
+    prompt: str = "",
+    calibrate: bool = False,
+    abstain: float = 0.0,
+    orders: int = ORDERS,
+    batch_size: int = 8,
+    select: Select = "random",
+    num_shots: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+) -> Iterator[Classification]:
+    """Classify pictures one batch after the other, in their order; a picture that fails does not stop the others.
+
+    Args:
+        shots: pictures whose texts are their labels.
+        labels: None takes those of the shots, in the order in which they first appear.
+        processor, prompt, batch_size, select, num_shots, seed, workers: as those of `caption`.
+        calibrate: take away what a label gets without a picture's help.
+        abstain: no label where the likeliest has a lower probability.
+        orders: of the shots, to be averaged over; similar shots have one alone, the nearest last.
+
+    Raises:
+        ConfigError: fewer than two labels, or no probability to abstain below.
+        PromptError: for a special token typed into the prompt or a label, or a prompt too long to answer.
+        PictureError: for a shot's picture that cannot be opened.
+    """
+    check_abstain(abstain)
+    classifier = Classifier.of(
+        model,
+        processor,
+        shots=shots,
+        labels=labels,
+        lead_in=prompt,
+        calibrate=calibrate,
+        orders=orders,
+        select=select,
+        num_shots=num_shots,
+        seed=seed,
+    )
+    pictures = decoded(images, classifier.context.processor.image_processor, workers=workers)
+    return (
+        Classification(error=outcome.error) if outcome.label is None else decide(outcome.label, abstain)
+        for batch in outcomes(classifier, pictures, batch_size=batch_size, known={})
+        for outcome in batch
+    )
+
+
+def check_abstain(threshold: float) -> None:
+    """Raise `ConfigError` for what is no probability."""
+    if not 0 <= threshold <= 1:
+        raise ConfigError(
+            expected="a probability to abstain below, 0 to 1", got=f"{threshold}", remedy="choose one of these"
+        )
+
+
+def decide(probabilities: dict[str, float], abstain: float) -> Classification:
+    """The likeliest label, unless it is too unlikely."""
+    label = max(probabilities, key=probabilities.__getitem__)
+    return Classification(label=label if probabilities[label] >= abstain else None, probabilities=probabilities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """Classifies batches of pictures."""
+
+    context: Context
+    labels: tuple[str, ...]
+    calibrate: bool
+    orders: int
+    _blank: dict[int | None, Tensor] = field(default_factory=dict[int | None, Tensor], init=False)
+
+    @classmethod
+    def of(
+        cls,
+        model: FlamingoForConditionalGeneration,
+        processor: FlamingoProcessor | None,
+        *,
+        shots: Sequence[Shot],
+        labels: Sequence[str] | None = None,
+        lead_in: str = "",
+        calibrate: bool = False,
+        orders: int = ORDERS,
+        select: Select = "random",
+        num_shots: int | None = None,
+        seed: int = 0,
+        pictured: bool = True,
+    ) -> Classifier:
+        """Arguments and errors as those of `classify` and of `Context`."""
+        shots = [Shot(shot.image, shot.text.strip()) for shot in shots]
+        chosen = tuple(dict.fromkeys(shot.text for shot in shots) if labels is None else labels)
+        if len(chosen) < 2:
+            raise ConfigError(
+                expected="at least two labels", got=", ".join(chosen) or "none", remedy="give shots of each label"
+            )
+        for words in (lead_in, *chosen, *(shot.text for shot in shots)):
+            refuse_special_tokens(words)
+        check_select(select)
+        processor = processor or FlamingoProcessor.from_pretrained(model.name_or_path)
+        context = Context(
+            model=model,
+            processor=processor,
+            shots=shots,
+            lead_in=lead_in,
+            select=select,
+            num_shots=num_shots,
+            room=max(len(encode(spell_answer(label), processor.tokenizer)) for label in chosen),
+            seed=seed,
+            pictured=pictured,
+        )
+        return cls(context=context, labels=chosen, calibrate=calibrate, orders=orders)
+
+    def __call__(self, pixels: Float[Tensor, "pictures 3 height width"]) -> list[dict[str, float]]:
+        """Probabilities of the labels, for each picture."""
+        orders = range(self.orders) if self.context.shots and self.context.select == "random" else (None,)
+        each = [self._log_probabilities(pixels, order) for order in orders]
+        rows: list[list[float]] = torch.stack(each).mean(dim=0).softmax(dim=-1).tolist()
+        return [dict(zip(self.labels, row, strict=True)) for row in rows]
+
+    def _log_probabilities(self, pixels: Tensor, order: int | None) -> Float[Tensor, "pictures labels"]:
+        """Of one order of the shots, calibrated if that is wanted."""
+        logs = self._weigh(pixels, order)
+        return (logs - self._content_free(order) if self.calibrate else logs).log_softmax(dim=-1)
+
+    def _weigh(self, pixels: Tensor, order: int | None) -> Float[Tensor, "pictures labels"]:
+        context = self.context
+        return weigh(context.model, context.processor, context.ask(pixels, order), self.labels)
+
+    def _content_free(self, order: int | None) -> Float[Tensor, " labels"]:
+        """What each label gets for pictures that show nothing."""
+        if order not in self._blank:
+            blanks = self.context.processor.image_processor.pixels([Image.new("RGB", (64, 64), c) for c in BLANKS])
+            self._blank[order] = self._weigh(blanks, order).softmax(dim=-1).mean(dim=0).log()
+        return self._blank[order]

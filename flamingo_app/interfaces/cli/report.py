@@ -1,0 +1,74 @@
+"""flamingo report: whether shots matter."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from flamingo_app.errors import FlamingoError
+from flamingo_app.fewshot.shots import read_shots
+from flamingo_app.interfaces.cli.common import check_words, load_model
+from flamingo_app.interfaces.cli.records import check_destination
+
+if TYPE_CHECKING:
+    from flamingo_app.fewshot.report import Report
+
+WIDTH = 40
+PLOTS = (".png", ".svg", ".pdf")
+
+
+def run(options: Namespace) -> int:
+    """Measure, print scores and verdict, and draw the plot where one is wanted."""
+    if options.prompt is not None:
+        check_words("--prompt", options.prompt)
+    target = check_destination(options.out) if options.out else None
+    if target and target.suffix.lower() not in PLOTS:
+        raise FlamingoError(
+            expected=f"a plot's name, ending in {', '.join(PLOTS)}", got=f"--out {options.out!r}", remedy="choose one"
+        )
+    shots, heldout = read_shots(options.shots), read_shots(options.heldout)
+    model, processor = load_model(options.model)
+    from flamingo_app.fewshot.report import report
+
+    measured = report(
+        model,
+        processor,
+        shots,
+        heldout,
+        prompt=options.prompt or "",
+        batch_size=options.batch_size,
+        seed=options.seed,
+    )
+    if target:
+        plot(measured, target)
+    print(json.dumps(measured.as_json()) if options.json else "\n".join(lines(measured)))
+    return 0
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The report for people: a bar each, and the verdict."""
+    for name, measured in report.measured.items():
+        bar = "█" * round(WIDTH * measured.mean)
+        score = f"{100 * measured.mean:5.1f}%  [{100 * measured.low:5.1f}, {100 * measured.high:5.1f}]"
+        yield f"{name.replace('_', ' '):10}  {score}  {bar}"
+    yield report.verdict
+
+
+def plot(report: Report, target: Path) -> None:
+    """Each condition's score with its interval."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3), layout="constrained")
+    axes = cast(Any, figure.subplots())
+    names = [name.replace("_", " ") for name in report.measured]
+    means = [100 * measured.mean for measured in report.measured.values()]
+    below = [max(0.0, 100 * (measured.mean - measured.low)) for measured in report.measured.values()]
+    above = [max(0.0, 100 * (measured.high - measured.mean)) for measured in report.measured.values()]
+    axes.barh(names, means, xerr=(below, above), color="#f4a6b8", capsize=4)
+    axes.set(xlim=(0, 105), xlabel="right, %" if report.kind == "labels" else "words alike, %")
+    axes.invert_yaxis()
+    axes.set_title(report.verdict, fontsize=8, wrap=True)
+    figure.savefig(target)
