@@ -14,7 +14,7 @@ def test_tokens_look_at_the_pictures_before_them_and_only_there():
     assert not seen[0].any()
     assert seen[2, 0].any()
     assert not seen[2, 1].any()
-    total = sum(float(block.attn_gate.tanh()) for block in model.gated_blocks)
+    total = sum(block.attn_gate.tanh().item() for block in model.gated_blocks)
     torch.testing.assert_close(seen[1:].sum(dim=(1, 2)), torch.full((4,), total))
 
 

@@ -45,7 +45,7 @@ def build_api(service: Service, users: Users, *, fetch: Callable[[str], bytes] |
     app = FastAPI(
         title="Flamingo",
         description="Chat completions in OpenAI's shape.",
-        docs_url="/v1/docs",
+        docs_url=None,  # it would fetch its scripts from elsewhere
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )

@@ -79,12 +79,14 @@ def is_public(address: str) -> bool:
     known = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(known, ipaddress.IPv6Address):
         wrapped = [known.ipv4_mapped, known.sixtofour, *(known.teredo or ())]
-        if any(inner is not None for inner in wrapped) or known in NAT64 or known.is_site_local:
+        if any(inner is not None for inner in wrapped) or known.is_site_local:
             return False
-    return known.is_global and not known.is_multicast and not known.is_reserved
+    inside = any(known in network for network in NOT_PUBLIC)
+    return known.is_global and not (inside or known.is_multicast or known.is_reserved)
 
 
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+NOT_PUBLIC = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b::/96", "64:ff9b:1::/48")))
+"""Protocol assignments and translators, which `ipaddress` takes for public in some versions of Python."""
 
 
 def _refused(url: str, why: str) -> PictureError:

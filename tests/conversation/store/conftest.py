@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -39,13 +41,28 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data = folder / "data"
     initialise = [POSTGRES / "initdb", "-D", data, "-U", "flamingo", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(initialise, check=True, capture_output=True, cwd="/", **as_user)
-    control = [POSTGRES / "pg_ctl", "-D", data, "-w", "-l", folder / "log"]
-    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    subprocess.run([*control, "-o", options, "start"], check=True, capture_output=True, cwd="/", **as_user)
+    options = {"port": port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+    settings = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+    with (folder / "log").open("w") as log:
+        run = [POSTGRES / "postgres", "-D", data, *settings]
+        server = subprocess.Popen(run, stdout=log, stderr=log, cwd="/", **as_user)
+    url = f"postgresql://flamingo@127.0.0.1:{port}/postgres"
     try:
-        yield f"postgresql://flamingo@127.0.0.1:{port}/postgres"
+        while not answers(url):
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.2)
+        yield url
     finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=True, capture_output=True, cwd="/", **as_user)
+        server.send_signal(signal.SIGINT)  # its fast shutdown
+        server.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        psycopg.connect(url).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
