@@ -109,9 +109,14 @@ def check_abstain(threshold: float) -> None:
         )
 
 
+def likeliest(probabilities: dict[str, float]) -> str:
+    """The label with the highest probability, the first of several."""
+    return max(probabilities, key=probabilities.__getitem__)
+
+
 def decide(probabilities: dict[str, float], abstain: float) -> Classification:
     """The likeliest label, unless it is too unlikely."""
-    label = max(probabilities, key=probabilities.__getitem__)
+    label = likeliest(probabilities)
     return Classification(label=label if probabilities[label] >= abstain else None, probabilities=probabilities)
 
 

@@ -21,10 +21,10 @@ from PIL import Image
 
 from flamingo_app.errors import ShotsError
 from flamingo_app.fewshot.captioning import Captioner
-from flamingo_app.fewshot.classification import Classifier
+from flamingo_app.fewshot.classification import Classifier, likeliest
 from flamingo_app.fewshot.decoding import decoded, spare_workers
 from flamingo_app.fewshot.intervals import bootstrap, wilson
-from flamingo_app.fewshot.labelling import outcomes
+from flamingo_app.fewshot.labelling import Labeller, outcomes
 from flamingo_app.fewshot.shots import Shot
 from flamingo_app.images import open_hashed
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -170,11 +170,12 @@ def _answers(
     pictured: bool,
 ) -> Iterator[str]:
     """What the model calls each held-out picture."""
+    labeller: Labeller[str]
     if kind == "labels":
         classifier = Classifier.of(
             model, processor, shots=shots, labels=labels, lead_in=prompt, calibrate=True, pictured=pictured
         )
-        labeller = lambda pixels: [max(row, key=row.__getitem__) for row in classifier(pixels)]  # noqa: E731
+        labeller = lambda pixels: [likeliest(row) for row in classifier(pixels)]  # noqa: E731
     else:
         captioner = Captioner.of(model, processor, shots=shots, lead_in=prompt, pictured=pictured)
         labeller = lambda pixels: [said.text for said in captioner(pixels)]  # noqa: E731

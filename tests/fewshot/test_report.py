@@ -17,7 +17,9 @@ def made(**shares: float) -> Report:
     """A report on 100 pictures, so many per cent of them right."""
     names = ("with", "without", "shuffled", "label_only", "blank")
     rights = {name: tuple(float(n < 100 * shares.get(name, 0.2)) for n in range(100)) for name in names}
-    return Report(kind="labels", measured={name: Measured(each=each, low=0, high=1) for name, each in rights.items()})
+    return Report(
+        kind="labels", measured={name: Measured(each=each, low=0.0, high=1.0) for name, each in rights.items()}
+    )
 
 
 @pytest.mark.parametrize(
