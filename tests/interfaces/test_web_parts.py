@@ -132,12 +132,13 @@ def test_the_page_shows_what_was_said(tmp_path: Path):
 
 def test_owners_are_people_who_logged_in_or_browsers():
     people = Users(passwords={"ann": "secret"})
-    assert owner_of({"authorization": "Basic YW5uOnNlY3JldA=="}, {}, people) == "user:ann"
-    one, other = ({COOKIE: letter * 43} for letter in "ab")
-    assert owner_of({}, one, Users()) == owner_of({}, dict(one), Users()) != owner_of({}, other, Users())
-    for cookies in ({}, {COOKIE: "short"}):
+    assert owner_of({"authorization": "Basic YW5uOnNlY3JldA=="}, people) == "user:ann"
+    cookies = [f"{COOKIE}={'a' * 43}", f"x=1; {COOKIE}={'a' * 43}", f"{COOKIE}={'b' * 43}"]
+    one, again, other = ({"cookie": cookie} for cookie in cookies)
+    assert owner_of(one, Users()) == owner_of(again, Users()) != owner_of(other, Users())
+    for headers in ({}, {"cookie": f"{COOKIE}=short"}):
         with pytest.raises(ConversationError, match="cookies"):
-            owner_of({}, cookies, Users())
+            owner_of(headers, Users())
 
 
 def test_examples_are_the_pictures_of_a_folder_or_nothing(tmp_path: Path):

@@ -71,7 +71,7 @@ class Acting:
             page.turn_to(None)
             return self._all(page, owner)
 
-    def send(self, page: OpenPage, payload: Any, gates: float, request: gr.Request) -> Iterator[View]:
+    def send(self, page: OpenPage, payload: Any, gates: float | int, request: gr.Request) -> Iterator[View]:
         """Answer a new or changed message; what cannot be answered stays in the box, with a line that says why."""
 
         def ask() -> Iterator[View]:
@@ -79,18 +79,20 @@ class Acting:
             saved = self._saved(page, owner)
             said = self._read(page, owner, payload)
             number = len(saved.turns) if page.editing is None else page.editing
-            yield from self._answer(page, owner, saved, number, said, Settings(gate_scale=gates))
+            yield from self._answer(page, owner, saved, number, said, Settings(gate_scale=float(gates)))
 
         yield from _to_the_end(ask())
 
-    def retry(self, page: OpenPage, temperature: float, gates: float, request: gr.Request) -> Iterator[View]:
+    def retry(
+        self, page: OpenPage, temperature: float | int, gates: float | int, request: gr.Request
+    ) -> Iterator[View]:
         """Answer the last message again, in other words."""
 
         def ask() -> Iterator[View]:
             owner = self._owner(request)
             saved = self._saved(page, owner)
             if saved.turns:
-                settings = Settings(temperature=temperature or RETRY_TEMPERATURE, gate_scale=gates)
+                settings = Settings(temperature=float(temperature) or RETRY_TEMPERATURE, gate_scale=float(gates))
                 yield from self._answer(page, owner, saved, len(saved.turns) - 1, saved.turns[-1].said, settings)
 
         yield from _to_the_end(ask())
@@ -105,7 +107,7 @@ class Acting:
         page.editing = None
         return self._all(page, owner)._replace(draft=self._draft(page, saved.turns[-1].said))
 
-    def on_turn(self, page: OpenPage, payload: Any, gates: float, request: gr.Request) -> View:
+    def on_turn(self, page: OpenPage, payload: Any, gates: float | int, request: gr.Request) -> View:
         """What the buttons beside a message do: edit it, branch off, look."""
         owner = self._owner(request)
         saved = self._saved(page, owner)
@@ -130,7 +132,7 @@ class Acting:
                     before[:-1],
                     answer,
                     saved.examples,
-                    gate_scale=gates,
+                    gate_scale=float(gates),
                     address=lambda picture: views.address(page.conversation, picture),
                 )
                 notice = "" if seen["pictures"] else line("There is no picture in what the model read.")
@@ -272,7 +274,7 @@ class Acting:
         return tuple(chosen)
 
     def _owner(self, request: gr.Request) -> str:
-        return owner_of(request.headers, request.cookies, self.users)
+        return owner_of(dict(request.headers), self.users)
 
 
 def told(act: Callable[..., View]) -> Callable[..., View]:

@@ -52,7 +52,7 @@ def _link(app: FastAPI, service: Service, users: Users) -> None:
     private = {"Cache-Control": "private, max-age=86400", "X-Content-Type-Options": "nosniff"}
 
     def owner(request: Request) -> str:
-        return owner_of(request.headers, request.cookies, users)
+        return owner_of(request.headers, users)
 
     @app.get("/conversations/{identity}/{name}.png", include_in_schema=False)
     def picture(identity: str, name: str, request: Request) -> Response:

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
 
-from starlette.requests import Request
+from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,15 +22,15 @@ OPEN = ("/v1/", "/health", "/ready", "/metrics")
 """Paths that the API looks after."""
 
 
-def owner_of(headers: Mapping[str, str], cookies: Mapping[str, str], users: Users) -> str:
-    """Whose conversations the page shows.
+def owner_of(headers: Mapping[str, str], users: Users) -> str:
+    """Whose conversations the page shows, by the head of a request.
 
     Raises:
         ConversationError: for a browser that keeps no cookies.
     """
     if name := users.of_request(headers.get("authorization", "")):
         return f"user:{name}"
-    token = cookies.get(COOKIE, "")
+    token = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
     if not TOKEN.fullmatch(token):
         raise ConversationError(
             expected="a browser that keeps cookies",
