@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from data.documents import Picture
-from flamingo_app.images import open_picture
+from flamingo_app.images import content_hash, open_picture
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 
@@ -31,10 +31,8 @@ DIGEST = 32  # bytes of a SHA-256
 
 
 def content(picture: Picture) -> bytes:
-    """SHA-256 of a picture: of its file, or of its pixels where it never was one."""
-    if isinstance(picture, Image.Image):
-        return hashlib.sha256(f"{picture.mode} {picture.size}".encode() + picture.tobytes()).digest()
-    return hashlib.sha256(picture if isinstance(picture, bytes) else Path(picture).read_bytes()).digest()
+    """The picture's `content_hash`, as bytes."""
+    return bytes.fromhex(content_hash(picture))
 
 
 class FeatureCache:

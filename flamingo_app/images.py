@@ -83,13 +83,22 @@ def open_picture(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> I
 
 
 def open_hashed(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[Image.Image, str]:
-    """As `open_picture`, with the SHA-256 of the file's content, by which copies are known."""
-    name = _name(source)
+    """As `open_picture`, with the `content_hash`, by which copies are known."""
     if isinstance(source, Image.Image):
-        head = f"{source.mode} {source.size} ".encode()
-        return _safe(source, name, limits), hashlib.sha256(head + source.tobytes()).hexdigest()
-    data = source if isinstance(source, bytes) else _read(source, name, limits)
-    return _decoded(data, name, limits), hashlib.sha256(data).hexdigest()
+        return _safe(source, _name(source), limits), content_hash(source)
+    data = source if isinstance(source, bytes) else _read(source, _name(source), limits)
+    return _decoded(data, _name(source), limits), content_hash(data)
+
+
+def content_hash(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> str:
+    """SHA-256 of a picture's file, or of its pixels where it never was one, in hexadecimal; nothing is decoded.
+
+    Raises:
+        PictureError: a file cannot be read.
+    """
+    if isinstance(source, Image.Image):
+        return hashlib.sha256(f"{source.mode} {source.size} ".encode() + source.tobytes()).hexdigest()
+    return hashlib.sha256(source if isinstance(source, bytes) else _read(source, _name(source), limits)).hexdigest()
 
 
 def _decoded(data: bytes, name: str, limits: PictureLimits) -> Image.Image:

@@ -103,14 +103,16 @@ def first_tokens(cache: Cache, num_tokens: int, num_layers: int) -> Cache | None
     if ordinals is not None:
         count = int((ordinals <= (0 if seen is None else seen[:, None])).sum())
         for layer in (media.ordinals, *media.blocks):
-            layer.keys, layer.values = layer.keys[..., :count, :], layer.values[..., :count, :]
+            layer.keys = cast(Tensor, layer.keys)[..., :count, :]
+            layer.values = cast(Tensor, layer.values)[..., :count, :]
     return part
 
 
 def num_bytes(cache: Cache) -> int:
     """What the tensors of a cache take."""
-    tensors = (tensor for layer in cache.layers if layer.is_initialized for tensor in (layer.keys, layer.values))
-    return sum(tensor.nbytes for tensor in tensors)
+    layers = (cast(DynamicLayer, layer) for layer in cache.layers)
+    pairs = ((layer.keys, layer.values) for layer in layers if layer.is_initialized)
+    return sum(cast(Tensor, tensor).nbytes for pair in pairs for tensor in pair)
 
 
 def repeated(cache: Cache, times: int) -> Cache:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
@@ -30,7 +30,7 @@ def open_database(url: str) -> Engine:
         if address.get_backend_name() == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
         if address.get_backend_name() == "sqlite" and address.database not in (None, "", ":memory:"):
-            Path(cast(str, address.database)).parent.mkdir(parents=True, exist_ok=True)
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         engine = create_engine(address, pool_pre_ping=True)
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _prepare_sqlite)

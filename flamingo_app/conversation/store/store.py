@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, insert, or_, select, update
@@ -92,7 +92,8 @@ class Store:
                 if connection.execute(before).scalar_one() != number:
                     raise _went_on(identity)
                 _cut(connection, identity, number)
-                connection.execute(insert(turns).values(_row(identity, number, SavedTurn(said=tuple(said)))))
+                kept = SavedTurn(said=tuple(cast("Sequence[str | Picture]", said)))
+                connection.execute(insert(turns).values(_row(identity, number, kept)))
                 _show(connection, identity, [part for part in said if isinstance(part, Picture)])
                 _touch(connection, identity, **_titled(row["title"] or title_of(said)))
         except IntegrityError:

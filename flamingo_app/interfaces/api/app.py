@@ -222,7 +222,7 @@ async def _until_left(request: Request, stop: threading.Event, work: Awaitable[C
                 stop.set()
             await anyio.sleep(0.2)
 
-    done: Completion | Exception
+    done: Completion | Exception | None = None
     async with anyio.create_task_group() as group:  # which would wrap what is raised in it
         group.start_soon(watch)
         try:
@@ -232,7 +232,7 @@ async def _until_left(request: Request, stop: threading.Event, work: Awaitable[C
         group.cancel_scope.cancel()
     if isinstance(done, Exception):
         raise done
-    return done
+    return cast(Completion, done)
 
 
 class SmallBodies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any, cast
 
 import gradio as gr
 
@@ -38,4 +39,4 @@ def add_endpoints(service: Service) -> None:
         except (FlamingoError, ApiError) as error:
             raise gr.Error(str(error)) from None
 
-    gr.api(ask, api_name="ask", concurrency_limit=None)
+    cast(Any, gr).api(ask, api_name="ask", concurrency_limit=None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 
@@ -19,7 +19,7 @@ def part(name: str, value: Any, *, placeholder: str = "", **props: Any) -> gr.HT
     """The part of NAME.html and NAME.js; its id is its name."""
     template = HERE / f"{name}.html"
     return gr.HTML(
-        value=cast(Any, value),
+        value=value,
         html_template=template.read_text(encoding="utf-8").replace("@placeholder", escape(placeholder)),
         js_on_load=(HERE / f"{name}.js").read_text(encoding="utf-8"),
         apply_default_css=False,

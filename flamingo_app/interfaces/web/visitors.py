@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from http.cookies import SimpleCookie
+from typing import Any, cast
 
 from starlette.requests import Request, cookie_parser
 from starlette.responses import PlainTextResponse
@@ -62,7 +63,14 @@ class Door:
 
 def _giving_a_cookie(send: Send, *, secure: bool) -> Send:
     cookie = SimpleCookie({COOKIE: secrets.token_urlsafe(32)})
-    cookie[COOKIE].update({"path": "/", "httponly": True, "samesite": "Lax", "max-age": TEN_YEARS, "secure": secure})
+    settings: dict[str, Any] = {
+        "path": "/",
+        "httponly": True,
+        "samesite": "Lax",
+        "max-age": TEN_YEARS,
+        "secure": secure,
+    }
+    cast("dict[str, Any]", cookie[COOKIE]).update(settings)
 
     async def give(message: Message) -> None:
         if message["type"] == "http.response.start":
