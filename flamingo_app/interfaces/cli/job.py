@@ -63,7 +63,7 @@ def run_job(job: Job) -> int:
         return 2
     model, processor = load_model(options.model)
     labeller = job.prepare(model, processor)
-    sink = Sink(job, target, {"--model": _fingerprint(model)} | dict(job.settings))
+    sink = Sink(job, target, model)
     with closing(sink):
         earlier = len(sink.written)
         _label(job, labeller, processor, sink)
@@ -81,7 +81,7 @@ def run_job(job: Job) -> int:
 class Sink:
     """Where records go: a journal, standard output, or a file that is made of the journal at the end."""
 
-    def __init__(self, job: Job, target: Path | None, settings: Mapping[str, Any]) -> None:
+    def __init__(self, job: Job, target: Path | None, model: FlamingoForConditionalGeneration) -> None:
         self.job, self.target, self.journal = job, target, None
         self.written: dict[str, Record] = {}
         self.known: dict[str, Record] = {}
@@ -90,7 +90,8 @@ class Sink:
             hidden = target.with_name(f".{target.name}.records")
             records = target if self.form == "jsonl" else hidden
             run = target.with_name(f".{target.name}.run")
-            self.journal = Journal(records, run, {"--format": self.form} | dict(settings))
+            settings = {"--model": _fingerprint(model)} | dict(job.settings)
+            self.journal = Journal(records, run, settings)
             if not (records.exists() or job.options.overwrite) and target.exists() and target.stat().st_size:
                 raise something_else(target)
             self.journal.read(overwrite=job.options.overwrite)

@@ -68,7 +68,7 @@ class Journal:
         whole = content[: self._known_end] if self._known_end is not None else b""
         if self._known_end is None or len(whole) < self._known_end or whole[-1:] not in (b"", b"\n"):
             # Not as that run left it: somebody has changed the file, or lost the other one.
-            whole = content[: _complete(content)] or content + b"\n"
+            whole = content[: _complete(content)] or (b"" if lines else content + b"\n")
         self.records = [self._record(line) for line in _complete_lines(whole)]
         self._size, self._end = len(content), len(whole)
 
