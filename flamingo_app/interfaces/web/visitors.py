@@ -70,7 +70,7 @@ def _giving_a_cookie(send: Send, *, secure: bool) -> Send:
         "max-age": TEN_YEARS,
         "secure": secure,
     }
-    cast("dict[str, Any]", cookie[COOKIE]).update(settings)
+    cast("dict[str, Any]", cookie[COOKIE]).update(flags)
 
     async def give(message: Message) -> None:
         if message["type"] == "http.response.start":
