@@ -63,7 +63,7 @@ class Door:
 
 def _giving_a_cookie(send: Send, *, secure: bool) -> Send:
     cookie = SimpleCookie({COOKIE: secrets.token_urlsafe(32)})
-    settings: dict[str, Any] = {
+    flags: dict[str, Any] = {
         "path": "/",
         "httponly": True,
         "samesite": "Lax",
