@@ -89,6 +89,7 @@ class Acting:
         """Answer the last message again, in other words."""
 
         def ask() -> Iterator[View]:
+            page.stop.set()
             owner = self._owner(request)
             saved = self._saved(page, owner)
             if saved.turns:
@@ -99,6 +100,7 @@ class Acting:
 
     def undo(self, page: OpenPage, request: gr.Request) -> View:
         """Take the last turn back; what the user wrote returns to the box, to be changed."""
+        page.stop.set()  # an answer that is being given is taken back with its turn
         owner = self._owner(request)
         saved = self._saved(page, owner)
         if not saved.turns or page.conversation is None:

@@ -65,7 +65,7 @@ function read(node, parts = []) {
 }
 
 function write(parts) {
-  sheet.replaceChildren(...(parts ?? []).map((part) => {
+  sheet.replaceChildren(...(Array.isArray(parts) ? parts : []).map((part) => {
     if ("words" in part) return document.createTextNode(part.words);
     const chip = makeChip(part.picture.url);
     chip.dataset.path = part.picture.path;
