@@ -16,7 +16,7 @@ from training.suites import captions, fewshot, vqa
 from training.suites.reader import Reader, drawn
 
 ITEMS = 100
-SHOT_POINTS = ("2_way_1_shot", "5_way_1_shot", "5_way_4_shot", "style_0_shot", "style_4_shot")
+SHOT_POINTS = ("2_way_1_shot", "5_way_1_shot", "5_way_4_shot")
 MEASURED = json.loads((STARTER / "measured.json").read_text())
 
 
