@@ -47,11 +47,11 @@ plan of 5,000 steps, whose rates were at most 2% higher; all else is what `make 
 
 ## Measured
 
-`python -m training.evaluate --model starter --seed {seed} --items {items}` with `--suite captions`, `vqa` and `fewshot`,
-on pages that training never drew; 95% intervals (Wilson). A control takes away what tells the answer: blank pictures in
-place of the pages, the shots or the query, names shuffled among the shots, or words in place of all pictures. The things
-of `fewshot` appear in no stage of the training, and their names are made up anew for each question. The same suite has
-tasks whose figures are not listed here: matching, styles of captions, unspoken rules.
+`python -m training.evaluate --model starter --seed {seed} --items {items}`, `--suite captions`, `vqa` and `fewshot`, on
+pages that training never drew; 95% intervals (Wilson). A control takes away what tells the answer: blank pictures in
+place of the pages, the shots or the query, names shuffled among the shots, or words in place of all pictures. The
+things of `fewshot` appear in no stage of the training, and their names are made up anew for each question. The same
+suite has tasks whose figures are not listed here: matching, styles of captions, unspoken rules.
 
 | figure | right | of | share | interval |
 | --- | --- | --- | --- | --- |
