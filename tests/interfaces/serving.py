@@ -11,7 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,33 @@ PATIENCE = 280.0  # for machines that are busy with other things
 
 @dataclass(kw_only=True)
 class Served:
-    """A server that answers."""
+    """A server in a process of its own."""
 
     address: str
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    environment: dict[str, str]
     log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                urllib.request.urlopen(f"{self.address}/ready", timeout=5).close()
+            except OSError:
+                time.sleep(0.25)
+            else:
+                return
+        raise TimeoutError(self.log.read_text())
+
+    def kill(self) -> None:
+        """Kill it, as a loss of power would."""
+        self.process.kill()
+        self.process.wait()
 
 
 def free_port() -> int:
@@ -37,9 +59,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served_here(model: Path, data: Path, *, port: int = 0, **options: Any) -> Iterator[str]:
+def served_here(model: Path, data: Path, **options: Any) -> Iterator[str]:
     """The address of a server in a thread of this process, which has loaded torch already."""
-    with listen("127.0.0.1", port) as listening:
+    with listen("127.0.0.1", 0) as listening:
         server = make_server(build_app(ServerOptions(model=str(model), data=str(data), **options)))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -54,32 +76,20 @@ def served_here(model: Path, data: Path, *, port: int = 0, **options: Any) -> It
 
 
 @contextmanager
-def served(model: Path, data: Path, *options: str, port: int | None = None) -> Iterator[Served]:
-    """`python app.py`, whose log must stay free of tracebacks; killed already is well, too."""
-    port = port or free_port()
+def served(model: Path, data: Path) -> Iterator[Served]:
+    """`python app.py`, whose log must stay free of tracebacks."""
+    port = free_port()
     data.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data), *options]
-    with (data / "log").open("a") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    server = Served(address=f"http://127.0.0.1:{port}", process=process, log=data / "log")
+    server = Served(
+        address=f"http://127.0.0.1:{port}",
+        command=[sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data)],
+        environment=os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"},
+        log=data / "log",
+    )
     try:
-        wait_for(server)
+        server.start()
         yield server
     finally:
-        process.terminate()
-        process.wait()
+        server.process.terminate()
+        server.process.wait()
     assert "Traceback" not in server.log.read_text()
-
-
-def wait_for(server: Served) -> None:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        assert server.process.poll() is None, server.log.read_text()
-        try:
-            urllib.request.urlopen(f"{server.address}/ready", timeout=5).close()
-        except OSError:
-            time.sleep(0.25)
-        else:
-            return
-    raise TimeoutError(server.log.read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from flamingo_app.conversation.store import Store
 from tests.interfaces.api.conftest import user
-from tests.interfaces.serving import free_port, served, served_here
+from tests.interfaces.serving import served, served_here
 
 TOKENS = 24
 
@@ -56,19 +55,18 @@ def asked(store: Store) -> list[Any]:
 
 
 def kill_again_and_again(model: Path, data: Path, times: int) -> None:
-    random, port = Random(5), free_port()
+    random = Random(5)
     acknowledged: dict[int, str] = {}
     start = 0
     for _ in range(times):
-        with served(model, data, port=port) as server:
+        with served(model, data) as server:
             talker = Talker(server.address, "kept", start)
             talker.start()
             while not acknowledged and not talker.whole:  # the first server says one answer at least
                 assert talker.is_alive()
                 time.sleep(0.01)
             time.sleep(random.uniform(0.0, 2.0))
-            server.process.send_signal(signal.SIGKILL)
-            server.process.wait()
+            server.kill()
             talker.join(timeout=60)
             assert not talker.is_alive()
         acknowledged |= talker.whole
