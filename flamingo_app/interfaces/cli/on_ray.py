@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ def label_on_ray(options: Namespace, prepare: Any, sources: Sequence[Source]) ->
         ) from None
     try:
         address = LOCAL if options.ray == LOCAL else options.ray
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, ignore_reinit_error=True)
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True)
     except (ConnectionError, ValueError) as error:
         raise FlamingoError(
             expected="a Ray cluster", got=f"--ray {options.ray}: {error}", remedy="start one, or give local"
