@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ def accelerator(settings: Settings) -> Accelerator:
         precision = "bf16" if torch.cuda.is_available() else "fp32"
     try:
         launched = Accelerator(
+            # Several processes without accelerators are joined by gloo only when told that they are on CPUs; untold,
+            # each would train alone.
+            cpu=int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.accelerator.is_available(),
             mixed_precision="no" if precision == "fp32" else precision,
             log_with=None if settings.track == "none" else settings.track,
             project_dir=settings.output,

@@ -67,7 +67,7 @@ def start(arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: in
         env = {"OMP_NUM_THREADS": "1"}
         if processes > 1:
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
-            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+            env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         process = SERVER.Process(
             target=_child, args=(list(arguments), env, f"{log}.{rank}", die_at if not rank else None)
         )

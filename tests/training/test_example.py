@@ -67,7 +67,7 @@ def test_five_minutes_teach_the_style_and_leave_what_is_frozen(tmp_path: Path) -
 def test_two_processes_of_the_launcher(tmp_path: Path) -> None:
     model, data = runs.tiny_model(tmp_path), runs.image_folder(tmp_path / "data", 16)
     command = [
-        *(sys.executable, "-m", "accelerate.commands.launch", "--config_file", "training/configs/ddp-cpu.yaml"),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "training.train", "--data", str(data), "--model", str(model), "--output", str(tmp_path / "run")),
         *("--track", "none", "--batch-size", "2", "--epochs", "1"),
     ]
