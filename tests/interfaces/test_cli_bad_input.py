@@ -62,7 +62,7 @@ def test_ask_needs_every_picture(flamingo: Flamingo, folder: Path) -> None:
         (["pictures", "--shots", "none.jsonl"], "No such file"),
         (["pictures", "--shots", "bad.jsonl"], "in line 2 of 'bad.jsonl'"),
         (["pictures", "--shots", "lost.jsonl"], "blue.jpg', which is missing in line 1 of 'lost.jsonl'"),
-        (["pictures", "--model", "nonsense"], "got nonsense"),
+        (["pictures", "--model", "nonsense"], "got 'nonsense'"),
         (["pictures", "--out", "none/out.jsonl"], "--out 'none/out.jsonl': No such file or directory"),
         (["pictures", "--out", "pictures"], "--out 'pictures'"),
         (["pictures", "--out", "/dev/null"], "--out '/dev/null'"),
@@ -97,8 +97,8 @@ def test_bad_questions_are_one_line(flamingo: Flamingo, folder: Path, question: 
 
 
 def test_unknown_models_are_one_line(flamingo: Flamingo, folder: Path) -> None:
-    assert_refused(flamingo("info", "nonsense"), "got nonsense")
-    assert_refused(flamingo("serve", "--model", "nonsense"), "got nonsense")
+    assert_refused(flamingo("info", "nonsense"), "got 'nonsense'")
+    assert_refused(flamingo("serve", "--model", "nonsense"), "got 'nonsense'")
     assert_refused(flamingo("info", folder / "pictures"), "config.json")
 
 
