@@ -78,8 +78,8 @@ class Finetuning:
         self.notes = {"settings": settings.as_json(), "processes": accelerator.num_processes, "data": self._data()}
         optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
-        self.start = self._resume()
         self.figures: dict[str, Figures] = {}
+        self.start = self._resume()
         self.terminated = False
 
     def _cache(self) -> FeatureCache | None:
@@ -139,6 +139,7 @@ class Finetuning:
         self.model.load_state_dict(found.model, strict=False)
         checkpoint.restore_optimizer(self.optimizer.optimizer, found.optimizer)
         self.seen, self.skipped = found.notes["seen"], found.notes["skipped"]
+        self.figures = {when: Figures.from_json(each) for when, each in found.notes["figures"].items()}
         return found.step
 
     def train(self) -> int:
@@ -149,8 +150,8 @@ class Finetuning:
     def _train(self) -> int:
         journal = Journal(self.settings.output / "log.jsonl", self.start) if self.accelerator.is_main_process else None
         if self.start == 0:
+            self._evaluate("before", 0)
             self._save(0)
-        self._evaluate("before", self.start)
         todo = range(self.start, self.steps)
         bar = tqdm(
             zip(todo, drawn(self.draw, todo, self.settings.workers), strict=True),
@@ -268,7 +269,8 @@ class Finetuning:
         if self.accelerator.is_main_process:
             state = {name: p.detach().cpu() for name, p in self.model.named_parameters() if p.requires_grad}
             tensors = checkpoint.optimizer_tensors(self.optimizer.optimizer)
-            notes = self.notes | {"seen": self.seen, "skipped": self.skipped}
+            figures = {when: each.as_json() for when, each in self.figures.items()}
+            notes = self.notes | {"seen": self.seen, "skipped": self.skipped, "figures": figures}
             found = Checkpoint(step=step, model=state, optimizer=tensors, notes=notes)
             checkpoint.save(self.folder, found, keep=self.settings.keep)
         self.accelerator.wait_for_everyone()

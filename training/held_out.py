@@ -39,6 +39,12 @@ class Figures:
     def as_json(self) -> dict[str, Any]:
         return {"loss": self.loss, "exact": self.exact.as_json() if self.exact else None}
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Figures:
+        """The inverse of `as_json`; what was said is not kept."""
+        exact = values["exact"]
+        return cls(loss=values["loss"], exact=Score(**exact) if exact else None, said=())
+
     def lines(self, when: str) -> Iterator[str]:
         """The figures for people."""
         share = ""

@@ -95,8 +95,9 @@ def finish(started: Sequence[BaseProcess], *, kill_after: float | None = None) -
 
 
 def _gone(process: BaseProcess) -> bool:
+    assert process.pid  # 0 would mean ourselves
     try:
-        os.kill(process.pid or 0, 0)
+        os.kill(process.pid, 0)
     except ProcessLookupError:
         return True
     return False
@@ -104,8 +105,11 @@ def _gone(process: BaseProcess) -> bool:
 
 def _kill(process: BaseProcess) -> None:
     """kill -9, to the process and to those that read ahead for it."""
+    assert process.pid
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid or 0, signal.SIGKILL)
+        os.kill(process.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def run(arguments: Sequence[str], log: Path, *, processes: int = 1) -> None:

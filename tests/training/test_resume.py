@@ -26,11 +26,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("resume")
     runs.tiny_model(folder)
     runs.image_folder(folder / "data", PICTURES)
+    runs.image_folder(folder / "held out", 3)
     return folder
 
 
 def arguments(place: Path, output: Path, mode: str, *more: str) -> list[str]:
+    held_out = ("--eval-data", str(place / "held out"), "--eval-every", "3") if mode == "plain" else ()
     return [
+        *held_out,
         *("--data", str(place / "data"), "--output", str(output), "--model", str(place / "model")),
         *("--epochs", str(EPOCHS), "--batch-size", "2", "--save-every", "2", "--learning-rate", "1e-2"),
         *("--track", "none", "--resume", "latest", *MODES[mode], *more),
@@ -38,8 +41,9 @@ def arguments(place: Path, output: Path, mode: str, *more: str) -> list[str]:
 
 
 def same(whole: Path, resumed: Path) -> None:
-    """Losses, gates and order of every step, and every weight, to the bit."""
+    """Losses, gates and order of every step, figures of what is held out, and every weight, to the bit."""
     assert runs.journal(whole) == runs.journal(resumed)
+    assert (whole / "figures.json").read_text() == (resumed / "figures.json").read_text()
     a, b = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
     assert a.keys() == b.keys()
     assert all(a[name].equal(b[name]) for name in a)
