@@ -19,7 +19,19 @@ from flamingo_app.errors import DataError
 SIMILARITY = 0.24  # what OpenFlamingo trained with
 
 
-class Mmc4:
+class Documents:
+    """Documents that stand one to a record, in lines or in shards."""
+
+    records: JsonLines | TarRecords
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def name(self, index: int) -> str:
+        return self.records.name(index)
+
+
+class Mmc4(Documents):
     """MMC4 documents (Zhu et al. 2023): `text_list`, and `image_info` with pictures in base64.
 
     Each picture goes before the sentence that it is assigned to: one to one, so that the similarities add up to the
@@ -33,12 +45,6 @@ class Mmc4:
 
     def __init__(self, records: JsonLines | TarRecords, similarity: float = SIMILARITY) -> None:
         self.records, self.similarity = records, similarity
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def name(self, index: int) -> str:
-        return self.records.name(index)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.name(index)
@@ -70,7 +76,7 @@ class Mmc4:
         return [(image, sentence) for image, sentence, similarity in pairs if similarity >= self.similarity]
 
 
-class Obelics:
+class Obelics(Documents):
     """OBELICS documents (Laurençon et al. 2023): parallel lists `images` and `texts`, in each place one of the two.
 
     A picture is a path relative to the file, or base64 after "base64:".
@@ -78,12 +84,6 @@ class Obelics:
 
     def __init__(self, records: JsonLines | TarRecords, root: Path) -> None:
         self.records, self.root = records, root
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def name(self, index: int) -> str:
-        return self.records.name(index)
 
     def __getitem__(self, index: int) -> Sample:
         name = self.name(index)

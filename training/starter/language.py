@@ -9,7 +9,7 @@ and to say the name that went with them, serves pictures of anything later.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -85,21 +85,22 @@ class Draw:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, plan: Plan) -> None:
         self.tokenizer, self.plan, self.things = tokenizer, plan, objects("trained")
+        self.tasks: dict[str, Callable[[Random], Episode]] = {
+            "binding": lambda random: random_binding(
+                self.things, random, most_pictures=random.choice([12, 12, 24, 36])
+            ),
+            "comparing": lambda random: random_comparing(self.things, random),
+            "which": lambda random: random_which_picture(self.things, random, told=True),
+            "styled": lambda random: random_styled(self.things, random),
+            "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
+            "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
+        }
 
     def episode(self, progress: float, random: Random) -> Episode:
         if progress < WORDS_FIRST:
             return random_binding(self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1])
         task = "binding" if progress < NAMES_FIRST else random.choices(tuple(TASKS), tuple(TASKS.values()))[0]
-        if task == "binding":
-            return random_binding(self.things, random, most_pictures=random.choice([12, 12, 24, 36]))
-        if task == "comparing":
-            return random_comparing(self.things, random)
-        if task == "which":
-            return random_which_picture(self.things, random, told=True)
-        if task == "styled":
-            return random_styled(self.things, random)
-        make = random_captioned if task == "captioned" else random_dialogue
-        return make(KINDS, SHARES, self.things, random)
+        return self.tasks[task](random)
 
     def __call__(self, step: int) -> Batch:
         random = Random(self.plan.seed + step)
