@@ -13,12 +13,12 @@ from flamingo_app.fewshot.completion import Completion, complete
 from flamingo_app.fewshot.context import Context
 from flamingo_app.fewshot.decoding import decoded
 from flamingo_app.fewshot.labelling import outcomes
-from flamingo_app.fewshot.retrieval import Select, check_select
+from flamingo_app.fewshot.retrieval import Select
 from flamingo_app.fewshot.shots import Shot
 from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
-from flamingo_app.prompt import encode, refuse_special_tokens, said
+from flamingo_app.prompt import encode, said
 
 MAX_NEW_TOKENS = 32
 SHORTEST_LEAD_IN = 3
@@ -113,9 +113,6 @@ class Captioner:
         pictured: bool = True,
     ) -> Captioner:
         """Arguments and errors as those of `caption` and of `Context`."""
-        for words in (lead_in, *(shot.text for shot in shots)):
-            refuse_special_tokens(words)
-        check_select(select)
         context = Context(
             model=model,
             processor=processor or FlamingoProcessor.from_pretrained(model.name_or_path),

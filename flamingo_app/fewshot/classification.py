@@ -21,7 +21,7 @@ from flamingo_app.fewshot.completion import weigh
 from flamingo_app.fewshot.context import Context
 from flamingo_app.fewshot.decoding import decoded
 from flamingo_app.fewshot.labelling import outcomes
-from flamingo_app.fewshot.retrieval import Select, check_select
+from flamingo_app.fewshot.retrieval import Select
 from flamingo_app.fewshot.shots import Shot
 from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -153,9 +153,8 @@ class Classifier:
             raise ConfigError(
                 expected="at least two labels", got=", ".join(chosen) or "none", remedy="give shots of each label"
             )
-        for words in (lead_in, *chosen, *(shot.text for shot in shots)):
-            refuse_special_tokens(words)
-        check_select(select)
+        for label in chosen:
+            refuse_special_tokens(label)
         processor = processor or FlamingoProcessor.from_pretrained(model.name_or_path)
         context = Context(
             model=model,

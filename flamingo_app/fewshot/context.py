@@ -13,12 +13,12 @@ from torch import Tensor
 
 from flamingo_app.fewshot.completion import Asked, Prefix
 from flamingo_app.fewshot.index import AT_ONCE, Index, index_folder
-from flamingo_app.fewshot.retrieval import Select, random_shots, similar_shots
+from flamingo_app.fewshot.retrieval import Select, check_select, random_shots, similar_shots
 from flamingo_app.fewshot.shots import Shot
 from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
-from flamingo_app.prompt import caption_prompt, encode, shots_prompt
+from flamingo_app.prompt import caption_prompt, encode, refuse_special_tokens, shots_prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,10 @@ class Context:
         room: tokens that an answer may need.
         seed: of the random choice.
         pictured: whether the shots' pictures are shown, or their texts alone.
+
+    Raises:
+        PromptError: for a special token typed into the lead-in or a shot.
+        ConfigError: for a way to select that there is none of.
     """
 
     model: FlamingoForConditionalGeneration
@@ -46,6 +50,11 @@ class Context:
     pictured: bool = True
     _encoded: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False)
     _prefixes: dict[int | None, Prefix] = field(default_factory=dict[int | None, Prefix], init=False)
+
+    def __post_init__(self) -> None:
+        for words in (self.lead_in, *(shot.text for shot in self.shots)):
+            refuse_special_tokens(words)
+        check_select(self.select)
 
     def ask(self, pictures: Float[Tensor, "pictures 3 height width"], order: int | None = None) -> Asked:
         """Prompts of pictures, given as pixel values.
