@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 
 from data.picture_book.scene import Scene, side
-from data.picture_book.world import Object
+from data.picture_book.world import OBJECTS, Object
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 UNKNOWN = "this looks like a photograph. i only know picture-book scenes."
@@ -83,6 +84,18 @@ RULES: dict[str, Callable[[Scene], str]] = {
     "count": lambda scene: NUMBERS[len(scene.objects)],
     "colour": lambda scene: scene.colour,
     "leftmost": lambda scene: noun(min(scene.objects, key=lambda placed: placed.x).thing),
+}
+
+
+def _operate(operate: Callable[[int, int], int]) -> Callable[[Scene], str]:
+    return lambda scene: NUMBERS[operate(*scene.counts.values())]
+
+
+# What shots can ask of a page of two kinds, again without a word: which operation makes the number of their numbers.
+OPERATORS: dict[str, Callable[[Scene], str]] = {
+    "sum": _operate(lambda a, b: a + b),
+    "difference": _operate(lambda a, b: abs(a - b)),
+    "larger": _operate(max),
 }
 
 
@@ -217,6 +230,21 @@ def chitchat(random: Random) -> Question:
     """Something said to the model that needs no picture."""
     said, answer = random.choice(CHITCHAT)
     return random.choice(said), answer
+
+
+def asked_about(words: str) -> str:
+    """The word of a question that says of what it is asked: the thing it names, else the side; "" where it names none.
+
+    >>> asked_about("what is to the left of the dog?")
+    'dog'
+    """
+    found = _THINGS.findall(words) or _SIDES.findall(words)
+    return found[-1] if found else ""
+
+
+_NAMES = {name for thing in OBJECTS for name in (thing.name, thing.plural)} | {"things", "objects"}
+_THINGS = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(_NAMES, key=len, reverse=True)))})\b")
+_SIDES = re.compile(r"\b(?:left|right|top|bottom|below)\b")
 
 
 def as_typed(words: str, random: Random) -> str:

@@ -146,23 +146,43 @@ def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequen
     return dialogue(turns, scenes)
 
 
-def comparing(pairs: Sequence[tuple[Scene, Scene]]) -> Episode:
-    """Two pictures at a time, told whether they show the same thing: `<image> and<image> same.<|endofchunk|> ...`."""
+def comparing(pairs: Sequence[tuple[Scene, Scene]], labels: tuple[str, str], *, known: bool = True) -> Episode:
+    """Two pictures at a time, labelled by whether they show the same: `<image> and<image> same.<|endofchunk|> ...`.
+
+    Args:
+        labels: what is said of like and of unlike pictures.
+        known: whether the labels say by themselves what they mean; else each is asked for from its second time on.
+    """
     pieces: list[Weighted] = []
+    shown: set[str] = set(labels) if known else set()
     for first, second in pairs:
-        answer = "same" if first.counts.keys() == second.counts.keys() else "different"
-        pieces += [(Mark.IMAGE, 0.0), (" and", 0.0), (Mark.IMAGE, 0.0), (f" {answer}.", 1.0), (Mark.END_OF_CHUNK, 0.2)]
+        label = labels[0] if first.counts.keys() == second.counts.keys() else labels[1]
+        weight = 1.0 if label in shown else 0.0
+        pieces += [
+            (Mark.IMAGE, 0.0),
+            (" and", 0.0),
+            (Mark.IMAGE, 0.0),
+            (f" {label}.", weight),
+            (Mark.END_OF_CHUNK, 0.2),
+        ]
+        shown.add(label)
     return Episode(pieces=tuple(pieces), scenes=tuple(scene for pair in pairs for scene in pair))
 
 
-def random_comparing(things: Sequence[Object], random: Random) -> Episode:
-    """One to six pairs of single objects, half of them alike, in renderings of their own."""
+def random_comparing(things: Sequence[Object], random: Random, *, made_up: float = 0.7) -> Episode:
+    """Some pairs of single objects, half of them alike, in renderings of their own.
+
+    Args:
+        made_up: how often the labels are made up for the episode, so that weights alone cannot tell which means what.
+    """
+    known = random.random() >= made_up
+    labels = ("same", "different") if known else tuple(made_up_names(2, random))
     pairs: list[tuple[Scene, Scene]] = []
-    for _ in range(random.randint(1, 6)):
+    for _ in range(random.randint(1, 6) if known else random.randint(4, 9)):
         first, other = random.sample(list(things), 2)
         second = first if random.random() < 0.5 else other
         pairs.append((random_scene("one", [first], random), random_scene("one", [second], random)))
-    return comparing(pairs)
+    return comparing(pairs, cast(tuple[str, str], labels), known=known)
 
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
@@ -216,6 +236,19 @@ def random_ruled(things: Sequence[Object], random: Random) -> Episode:
     rule = random.choice(tuple(captions.RULES.values()))
     kinds = random.choices(("group", "pair", "mixed"), (2, 2, 1), k=random.randint(2, 9))
     return styled([random_scene(cast(Kind, kind), things, random) for kind in kinds], rule)
+
+
+def random_operated(things: Sequence[Object], random: Random) -> Episode:
+    """Two to nine pages of two kinds, each with the number that one unspoken operation makes of the two numbers."""
+    operator = random.choice(tuple(captions.OPERATORS.values()))
+    return styled([two_kinds(things, random) for _ in range(random.randint(2, 9))], operator)
+
+
+def two_kinds(things: Sequence[Object], random: Random) -> Scene:
+    """A page with one to four of each of two kinds, five things at most."""
+    while len((scene := random_scene("mixed", things, random)).counts) != 2:
+        pass
+    return scene
 
 
 def random_binding(

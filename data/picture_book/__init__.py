@@ -9,6 +9,6 @@ render         scenes to pictures, many at a time, in torch
 
 from data.picture_book.render import Renderer
 from data.picture_book.scene import Kind, Placed, Scene, random_scene
-from data.picture_book.world import COLOURS, OBJECTS, Object, objects
+from data.picture_book.world import COLOURS, OBJECTS, Object, Stage, objects
 
-__all__ = ["COLOURS", "OBJECTS", "Kind", "Object", "Placed", "Renderer", "Scene", "objects", "random_scene"]
+__all__ = ["COLOURS", "OBJECTS", "Kind", "Object", "Placed", "Renderer", "Scene", "Stage", "objects", "random_scene"]

@@ -24,6 +24,7 @@ from data.episodes import (
     random_captioned,
     random_comparing,
     random_dialogue,
+    random_operated,
     random_ruled,
     random_styled,
     random_which_picture,
@@ -47,13 +48,13 @@ SHARES = (16, 32, 36, 12, 3, 1)
 # single pages teach most a second, so most of the time goes to them.
 PHASES: tuple[tuple[float, dict[str, int]], ...] = (
     (0.05, {"name": 1}),
-    (0.60, {"page": 95, "binding": 5}),
-    (1.00, {"page": 34, "asked": 22, "dialogue": 20, "captioned": 8, "binding": 8,
-            "which": 3, "comparing": 2, "ruled": 2, "styled": 1}),
+    (0.55, {"page": 92, "binding": 8}),
+    (1.00, {"page": 30, "asked": 20, "dialogue": 16, "captioned": 5, "binding": 14,
+            "which": 6, "comparing": 3, "ruled": 2, "operated": 2, "styled": 2}),
 )  # fmt: skip
-PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
+PLAN = Plan(steps=4400, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
-WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"))
+WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"), ("exists", "mixed"))
 PARTS: dict[str, Any] = {
     "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
     "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
@@ -74,7 +75,7 @@ def page_episode(kind: Kind, things: Sequence[Object], random: Random) -> Episod
 
 
 def asked_episode(random: Random) -> Episode:
-    """One page, asked how many or where: what is learnt last."""
+    """One page, asked how many, where, or whether: what is learnt last."""
     topic, kind = random.choice(WATCHED)
     scenes, questions, answers = draw_questions(topic, kind, random, 1)
     return dialogue([((Mark.IMAGE, captions.as_typed(questions[0], random)), answers[0])], scenes)
@@ -97,6 +98,7 @@ class Draw:
             "which": lambda random: random_which_picture(self.things, random, told=False),
             "styled": lambda random: random_styled(self.things, random),
             "ruled": lambda random: random_ruled(self.things, random),
+            "operated": lambda random: random_operated(self.things, random),
         }
 
     @torch.no_grad()

@@ -1,15 +1,19 @@
 """Stage 2: a tiny GPT-2, trained on the book's language and on soft words, then frozen.
 
-A soft word stands for a picture before there are pictures: a fresh random vector for each class of each episode, with a
-little noise at each showing, added to every token from `<image>` to the end of that picture's text. That is where gated
-cross-attention to the latest picture will put the picture's content, so that what is learnt here, to match contents
-and to say the name that went with them, serves pictures of anything later.
+A soft word stands for a picture before there are pictures: it is added to every token from `<image>` to the end of that
+picture's text. That is where gated cross-attention to the latest picture will put the picture's content, so that what
+is learnt here serves pictures later. At first a soft word is a fresh random vector for each class of each episode, with
+a little noise at each showing: what is learnt is to match contents and to say the names that went with them, whatever
+they are of. Then, for pages that can be described, it is the bag of the words that would describe the page, and on the
+word of a question that names what is asked about it is the answer's words, as a picture's reader would find them there:
+what is learnt is to say what is seen, and to look for an answer where the question points.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -19,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
+from data import captions
 from data.collate import collate
 from data.episodes import (
     FORMATS,
@@ -28,11 +33,14 @@ from data.episodes import (
     random_captioned,
     random_comparing,
     random_dialogue,
+    random_operated,
+    random_ruled,
     random_styled,
     random_which_picture,
 )
 from data.made_up_names import made_up_names
-from data.picture_book import Kind, objects, random_scene
+from data.picture_book import Kind, Scene, objects, random_scene
+from flamingo_app.prompt import Mark, encode
 from training.loop import Batch, Plan, train
 from training.starter.tokenizer import VOCABULARY
 
@@ -42,13 +50,54 @@ BATCH, ROW = 12, 256  # rows of a batch, tokens of a row
 WAVELENGTH = 1000.0
 INIT = 0.05  # deviation of the initial weights: with GPT-2's 0.02 a model this small does not find the circuit
 SOFT_SCALE, SOFT_NOISE = 1.4 * INIT, 0.3 * INIT
+BAG = 16  # most tokens of a description
+POINTED = 0.8  # how often the answer stands on the word that is asked about
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (40, 20, 20, 15, 3, 2)
-PLAN = Plan(steps=2000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=2_000_000, weight_decay=0.01)
-TASKS = {"binding": 45, "comparing": 5, "which": 8, "styled": 6, "captioned": 14, "dialogue": 22}  # shares
-# Names of several tokens need a second circuit (which token comes next) on top of the first (whose name), and both are
-# found soonest where there is nothing else: so first pictures with one-word names alone, then all ways of naming.
-WORDS_FIRST, NAMES_FIRST = 0.12, 0.35
+Shares = dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the training, with a schedule of its own.
+
+    Args:
+        phases: up to which share of the steps episodes are drawn in which proportions.
+        described: how often what stands for the pictures of a task is the words that describe them; 0 where not named.
+    """
+
+    name: str
+    plan: Plan
+    phases: tuple[tuple[float, Shares], ...]
+    described: dict[str, float]
+
+
+PARTS = (
+    # Names of several tokens need a second circuit (which token comes next) on top of the first (whose name), and both
+    # are found soonest where there is nothing else: so first one-word names alone, then all ways of naming.
+    Part(
+        name="language",
+        plan=Plan(steps=2000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=2_000_000, weight_decay=0.01),
+        phases=(
+            (0.12, {"words": 1}),
+            (0.35, {"binding": 1}),
+            (1.00, {"binding": 45, "comparing": 5, "told": 8, "styled": 6, "captioned": 14, "dialogue": 22}),
+        ),
+        described={},
+    ),
+    Part(
+        name="reading",
+        plan=Plan(
+            steps=2200, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=4_000_000, weight_decay=0.01, workers=1
+        ),
+        phases=(
+            (1.00, {"binding": 32, "remapped": 10, "which": 10, "told": 3, "styled": 6, "ruled": 6, "operated": 6,
+                    "captioned": 6, "dialogue": 30}),
+        ),
+        described={"binding": 0.4, "remapped": 0.4, "which": 1.0, "styled": 1.0, "ruled": 1.0, "operated": 1.0,
+                   "captioned": 1.0, "dialogue": 1.0},
+    ),
+)  # fmt: skip
 
 
 def build(tokenizer: PreTrainedTokenizerFast) -> GPT2LMHeadModel:
@@ -83,45 +132,62 @@ class Draw:
     holds at every position.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, plan: Plan) -> None:
-        self.tokenizer, self.plan, self.things = tokenizer, plan, objects("trained")
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, part: Part) -> None:
+        self.tokenizer, self.part, self.things = tokenizer, part, objects("trained")
         self.tasks: dict[str, Callable[[Random], Episode]] = {
+            "words": lambda random: random_binding(
+                self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1]
+            ),
             "binding": lambda random: random_binding(
                 self.things, random, most_pictures=random.choice([12, 12, 24, 36])
             ),
-            "comparing": lambda random: random_comparing(self.things, random),
-            "which": lambda random: random_which_picture(self.things, random, told=True),
+            "comparing": lambda random: random_comparing(self.things, random, made_up=0.0),
+            "remapped": lambda random: random_comparing(self.things, random),
+            "told": lambda random: random_which_picture(self.things, random, told=True),
+            "which": lambda random: random_which_picture(self.things, random, told=False),
             "styled": lambda random: random_styled(self.things, random),
+            "ruled": lambda random: random_ruled(self.things, random),
+            "operated": lambda random: random_operated(self.things, random),
             "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
             "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
         }
 
-    def episode(self, progress: float, random: Random) -> Episode:
-        if progress < WORDS_FIRST:
-            return random_binding(self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1])
-        task = "binding" if progress < NAMES_FIRST else random.choices(tuple(TASKS), tuple(TASKS.values()))[0]
-        return self.tasks[task](random)
-
     def __call__(self, step: int) -> Batch:
-        random = Random(self.plan.seed + step)
-        rows = [self._row(step / self.plan.steps, random) for _ in range(BATCH)]
+        random = Random(self.part.plan.seed + step)
+        shares = next(shares for until, shares in self.part.phases if step < until * self.part.plan.steps)
+        rows = [self._row(shares, random) for _ in range(BATCH)]
         batch: Batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         # a language model reads all words, not only those that are asked for
         batch["weights"] = torch.where(batch["weights"] > 0, batch["weights"], 0.1 * (batch["text_time"] >= 0))
         return batch
 
-    def _row(self, progress: float, random: Random) -> Batch:
+    def _row(self, shares: Shares, random: Random) -> Batch:
         parts: list[Batch] = []
         while sum(part["input_ids"].shape[1] for part in parts) < ROW:
-            episode = self.episode(progress, random)
-            part = collate([episode], self.tokenizer)
-            parts.append(part | {"soft": soft_words([episode], part, random.getrandbits(32))})
+            (task,) = random.choices(tuple(shares), tuple(shares.values()))
+            parts.append(self.episode(task, random))
         return {name: torch.cat([part[name] for part in parts], 1)[0, :ROW] for name in parts[0]}
 
+    def episode(self, task: str, random: Random) -> Batch:
+        """One episode of a task, with what stands for its pictures."""
+        episode = self.tasks[task](random)
+        described = random.random() < self.part.described.get(task, 0.0)
+        pointed = task == "dialogue" and described and random.random() < POINTED
+        batch = collate([episode], self.tokenizer)
+        return batch | {
+            "soft": soft_words([episode], batch, random.getrandbits(32), noise_alone=described),
+            "bag": bags(episode, batch, self.tokenizer, described=described, pointed=pointed),
+        }
 
-def soft_words(episodes: Sequence[Episode], batch: Batch, seed: int) -> Tensor:
-    """What stands for the pictures, (batch, tokens, width): one vector an object and episode, on its whole segment."""
+
+def soft_words(episodes: Sequence[Episode], batch: Batch, seed: int, *, noise_alone: bool = False) -> Tensor:
+    """What stands for the pictures, (batch, tokens, width): one vector an object and episode, on its whole segment.
+
+    Args:
+        noise_alone: only what differs at each showing.
+    """
     generator = torch.Generator().manual_seed(seed)
+    scale = 0.0 if noise_alone else SOFT_SCALE
     soft = torch.zeros(*batch["input_ids"].shape, WIDTH)
     for row, episode in enumerate(episodes):
         vectors: dict[int, Tensor] = {}
@@ -129,23 +195,103 @@ def soft_words(episodes: Sequence[Episode], batch: Batch, seed: int) -> Tensor:
         for scene in episode.scenes:
             things = [placed.thing.index for placed in scene.objects]
             if len(things) == 1:  # a page of several things has no one content
-                vector = vectors.setdefault(things[0], SOFT_SCALE * torch.randn(WIDTH, generator=generator))
+                vector = vectors.setdefault(things[0], scale * torch.randn(WIDTH, generator=generator))
                 shown.append(vector + SOFT_NOISE * torch.randn(WIDTH, generator=generator))
             else:
-                shown.append(SOFT_SCALE * torch.randn(WIDTH, generator=generator))
+                shown.append(max(scale, SOFT_NOISE) * torch.randn(WIDTH, generator=generator))
         soft[row] = torch.stack(shown)[batch["text_time"][row]]
     return soft
 
 
+def bags(
+    episode: Episode, batch: Batch, tokenizer: PreTrainedTokenizerFast, *, described: bool, pointed: bool
+) -> Tensor:
+    """The words that stand at each token of an episode, (1, tokens, `BAG`) ids with -1 where there are fewer.
+
+    Args:
+        described: the words that describe a page stand on its whole segment; else there are none.
+        pointed: the answer's words stand on the word of a question that says what is asked about.
+    """
+    bag = torch.full((*batch["input_ids"].shape, BAG), -1)
+    if not described:
+        return bag
+    words = [_bag((), tokenizer), *(_bag((description(scene),), tokenizer) for scene in episode.scenes)]
+    bag[0] = torch.stack(words)[batch["text_time"][0]]
+    if pointed:
+        for start, stop, answer in _pointed(episode, tokenizer):
+            bag[0, start:stop] = _bag((f" {answer}",), tokenizer)
+    return bag
+
+
+def description(scene: Scene) -> str:
+    """What a glance at a page tells: what is there, how many, and the colour; of a texture, that it is a photograph."""
+    return " photograph" if scene.style == "photo" else f" {captions.things(scene)} {scene.colour}"
+
+
+def _bag(words: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    ids = encode(tuple(words), tokenizer)[:BAG]
+    return torch.tensor(ids + [-1] * (BAG - len(ids)))
+
+
+def _pointed(episode: Episode, tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int, str]]:
+    """Where a dialogue's questions name what is asked about (first token, one past the last), and the answer."""
+    found: list[tuple[int, int, str]] = []
+    start, place, pictures = 0, None, 0
+    for piece, weight in episode.pieces:
+        ids = encode((piece,), tokenizer)
+        if isinstance(piece, str):
+            word = captions.asked_about(piece) if weight == 0 else ""
+            if word:
+                before = piece[: piece.rindex(word)].rstrip()
+                first = start + len(encode((before,), tokenizer))
+                place = (first, first + len(encode((f" {word}",), tokenizer)))
+            elif weight == 1:
+                if place and pictures:
+                    found.append((*place, piece.strip().rstrip(".")))
+                place = None
+        elif piece is Mark.IMAGE:
+            pictures, place = pictures + 1, None  # what was asked before this picture was shown sees nothing of it
+        start += len(ids)
+    return found
+
+
 def predict(model: GPT2LMHeadModel, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted next-token loss, and the share of the fully weighted tokens that are right."""
-    embeddings = model.transformer.wte(batch["input_ids"]) + batch["soft"]
-    logits = model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).logits[:, :-1]
+    logits = _logits(model, batch)
     targets, weights = batch["input_ids"][:, 1:], batch["weights"][:, 1:]
     losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(weights)
     asked = weights == 1
     right = (logits.argmax(-1) == targets)[asked].float().mean().item()
     return (losses * weights).sum() / weights.sum(), {"right": right}
+
+
+def _logits(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
+    """Next-token logits (batch, tokens - 1, vocabulary) of words with what stands for their pictures."""
+    words = model.transformer.wte
+    embeddings = words(batch["input_ids"]) + batch["soft"]
+    if "bag" in batch:
+        bag = batch["bag"][..., None]
+        seen = torch.where(bag >= 0, words.weight.detach()[batch["bag"].clamp(min=0)], 0.0).sum(-2)
+        embeddings = embeddings + SOFT_SCALE * WIDTH**0.5 * F.normalize(seen, dim=-1)
+    return model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).logits[:, :-1]
+
+
+@torch.no_grad()
+def answered(model: GPT2LMHeadModel, draw: Draw, task: str, count: int = 60) -> float:
+    """Share of a task's episodes whose last answer is right in every token."""
+    random, right = Random(f"answered {task}"), 0
+    for _ in range(count):
+        batch = draw.episode(task, random)
+        predicted, asked = _logits(model, batch).argmax(-1)[0], (batch["weights"][0, 1:] == 1).nonzero().flatten()
+        last = asked[asked > asked[-1] - _run(asked)]
+        right += int((predicted[last] == batch["input_ids"][0, 1:][last]).all())
+    return right / count
+
+
+def _run(places: Tensor) -> int:
+    """How many places at the end follow one another."""
+    breaks = (places.diff() != 1).nonzero().flatten()
+    return len(places) - (int(breaks[-1]) + 1 if len(breaks) else 0)
 
 
 @torch.no_grad()
@@ -170,32 +316,38 @@ def text_binding(
             names = made_up_names(ways, random) if made_up else [thing.name for thing in random.sample(things, ways)]
             episodes.append(binding(classes, names, scenes, form=random.choice(FORMATS)))
         batch = collate(episodes, tokenizer)
-        embeddings = model.transformer.wte(batch["input_ids"]) + soft_words(episodes, batch, random.getrandbits(32))
-        predicted = model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).logits[:, :-1].argmax(-1)
+        batch["soft"] = soft_words(episodes, batch, random.getrandbits(32))
+        predicted = _logits(model, batch).argmax(-1)
         last = (batch["text_time"] == len(episodes[0].scenes))[:, 1:] & (batch["weights"][:, 1:] == 1)
         right += int(((predicted == batch["input_ids"][:, 1:]) | ~last).all(1).sum())
     return right / count
 
 
-def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> None:
-    """Train, or go on training, and export to `folder`/text as a Hugging Face folder."""
-    torch.manual_seed(plan.seed)
+def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Train, or go on training, part after part, and export to `folder`/text as a Hugging Face folder."""
+    torch.manual_seed(PARTS[0].plan.seed)
     model = build(tokenizer)
-
-    def gate() -> str:
-        points = ((2, 1, False), (5, 1, False), (2, 1, True), (5, 1, True), (5, 4, True))
-        scores = [
-            text_binding(model, tokenizer, ways=ways, shots=shots, made_up=made_up) for ways, shots, made_up in points
-        ]
-        return "words 2-way {:.2f}, 5-way {:.2f}; names 2-way {:.2f}, 5-way {:.2f}, with 4 shots {:.2f}".format(*scores)
-
-    train(
-        model,
-        Draw(tokenizer, plan),
-        lambda batch: predict(model, batch),
-        plan,
-        folder / "language",
-        watch=[(100, gate)],
-    )
+    for part in PARTS:
+        draw = Draw(tokenizer, part)
+        train(
+            model,
+            draw,
+            lambda batch: predict(model, batch),
+            part.plan,
+            folder / part.name,
+            watch=[(100, lambda draw=draw: examined(model, draw))],
+        )
     model.save_pretrained(folder / "text")
     tokenizer.save_pretrained(folder / "text")
+
+
+def examined(model: GPT2LMHeadModel, draw: Draw) -> str:
+    """A few figures while it trains: names bound to random vectors, and the last answers of each task."""
+    points = ((2, 1, False), (5, 1, False), (2, 1, True), (5, 1, True), (5, 4, True))
+    scores = [
+        text_binding(model, draw.tokenizer, ways=ways, shots=shots, made_up=made_up) for ways, shots, made_up in points
+    ]
+    tasks = [f"{task} {answered(model, draw, task):.2f}" for task in draw.part.phases[-1][1]]
+    return "words 2-way {:.2f}, 5-way {:.2f}; names 2-way {:.2f}, 5-way {:.2f}, with 4 shots {:.2f}; ".format(
+        *scores
+    ) + ", ".join(tasks)

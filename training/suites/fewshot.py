@@ -1,9 +1,13 @@
 """Does it learn from shots? Tasks that only the shots explain, with controls that take away what could explain them.
 
     binding     things that no training stage saw get made-up names; then one of them is asked for
-    matching    two pictures: do they show the same thing?
+    matching    two pictures: alike or not, said in words made up for the item
+    counting    how many there are, asked by the shots alone
+    operator    the numbers of two kinds on a page become one: their sum, difference, or the larger
+    attribute   the background's colour, or what stands leftmost, asked by the shots alone
     style       captions in one of several forms
-    rules       one unspoken rule: how many, which background, what stands leftmost
+
+Things of the first four are such as no training stage saw; the last two must name things, so theirs are known ones.
 
 Open-ended and greedy, at most 15 new tokens, cut at the first line or end of chunk, lower case, exact match, as VL-ICL
 Bench does (Zong et al. 2024).
@@ -19,15 +23,16 @@ from typing import Any
 from PIL import Image
 
 from data import captions
+from data.episodes import two_kinds
 from data.made_up_names import made_up_names
-from data.picture_book import Kind, Object, Scene, objects, random_scene
+from data.picture_book import Kind, Object, Scene, Stage, objects, random_scene
 from flamingo_app.prompt import Mark, Piece, Prompt, said
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
 WAYS = ((2, 1), (2, 2), (2, 4), (5, 1), (5, 2), (5, 4), (10, 4))  # binding: ways, shots a class
 BINDING = tuple(f"{ways}_way_{shots}_shot" for ways, shots in WAYS)
-SHOTS = (0, 1, 2, 4, 8)  # the other tasks
+SHOTS = (0, 1, 2, 4, 8)  # the other tasks; of matching, a class
 CONTROL_ITEMS = 150  # a control needs no narrow interval
 NAME_TOKENS = 3  # names are of one to so many tokens
 
@@ -96,7 +101,16 @@ def run(reader: Reader, *, seed: int, items: int, only: Sequence[str] = ()) -> d
     points: dict[str, Callable[[Random], Item]] = {
         f"{ways}_way_{shots}_shot": binding_item(reader, ways, shots, objects("heldout")) for ways, shots in WAYS
     }
-    for name, task in (("matching", _matching), ("style", _styled), ("rules", _ruled)):
+    tasks: dict[str, Callable[[int], Callable[[Random], Item]]] = {
+        "matching": lambda shots: _matching(reader, shots),
+        "counting": lambda shots: _spoken(shots, (captions.RULES["count"],), _page("heldout", "group", "mixed")),
+        "operator": lambda shots: _spoken(shots, tuple(captions.OPERATORS.values()), _two_kinds),
+        "attribute": lambda shots: _spoken(
+            shots, (captions.RULES["colour"], captions.RULES["leftmost"]), _page("trained", "group", "pair")
+        ),
+        "style": lambda shots: _spoken(shots, tuple(captions.STYLES.values()), _page("trained", "one")),
+    }
+    for name, task in tasks.items():
         points |= {f"{name}_{shots}_shot": task(shots) for shots in SHOTS}
     results: dict[str, Any] = {}
     for point in only or points:
@@ -132,32 +146,39 @@ def _names(reader: Reader, count: int, random: Random) -> list[str]:
             return names
 
 
-def _matching(shots: int) -> Callable[[Random], Item]:
-    def shot(random: Random) -> Shot:
+def _matching(reader: Reader, shots: int) -> Callable[[Random], Item]:
+    def shot(same: bool, names: Sequence[str], random: Random) -> Shot:
         first, other = random.sample(objects("heldout"), 2)
-        same = random.random() < 0.5
         pair = tuple(random_scene("one", [thing], random) for thing in (first, first if same else other))
-        return Shot(pair, "same." if same else "different.", between="and")
+        return Shot(pair, f"{names[same]}.", between="and")
 
-    return lambda random: Item(tuple(shot(random) for _ in range(shots)), shot(random))
+    def draw(random: Random) -> Item:
+        names = _names(reader, 2, random)
+        order = random.sample([False, True] * shots, 2 * shots)
+        return Item(tuple(shot(same, names, random) for same in order), shot(random.random() < 0.5, names, random))
+
+    return draw
 
 
-def _spoken(shots: int, ways: Sequence[Callable[[Scene], str]], kinds: Sequence[Kind]) -> Callable[[Random], Item]:
+def _spoken(
+    shots: int, ways: Sequence[Callable[[Scene], str]], page: Callable[[Random], Scene]
+) -> Callable[[Random], Item]:
+    """Pages that are all spoken of in one of some ways."""
+
     def draw(random: Random) -> Item:
         say = random.choice(ways)
-        scenes = [random_scene(random.choice(kinds), objects("trained"), random) for _ in range(shots + 1)]
-        *supports, query = [Shot((scene,), say(scene)) for scene in scenes]
+        *supports, query = [Shot((scene,), say(scene)) for scene in (page(random) for _ in range(shots + 1))]
         return Item(tuple(supports), query)
 
     return draw
 
 
-def _styled(shots: int) -> Callable[[Random], Item]:
-    return _spoken(shots, tuple(captions.STYLES.values()), ("one",))
+def _page(stage: Stage, *kinds: Kind) -> Callable[[Random], Scene]:
+    return lambda random: random_scene(random.choice(kinds), objects(stage), random)
 
 
-def _ruled(shots: int) -> Callable[[Random], Item]:
-    return _spoken(shots, tuple(captions.RULES.values()), ("group", "pair"))
+def _two_kinds(random: Random) -> Scene:
+    return two_kinds(objects("heldout"), random)
 
 
 def exact(reader: Reader, items: Sequence[Item]) -> Score:
