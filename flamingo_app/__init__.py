@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from flamingo_app.fewshot.captioning import caption as caption
     from flamingo_app.fewshot.classification import classify as classify
     from flamingo_app.fewshot.shots import Shot as Shot
+    from flamingo_app.memory.state import MemoryState as MemoryState
     from flamingo_app.model.checkpoint import load as load
     from flamingo_app.model.flamingo import FlamingoForConditionalGeneration as FlamingoForConditionalGeneration
     from flamingo_app.processing import FlamingoProcessor as FlamingoProcessor
@@ -31,6 +32,7 @@ _HOMES = {
     "FlamingoConfig": "config",
     "FlamingoForConditionalGeneration": "model.flamingo",
     "FlamingoProcessor": "processing",
+    "MemoryState": "memory.state",
     "Shot": "fewshot.shots",
     "caption": "fewshot.captioning",
     "classify": "fewshot.classification",
@@ -42,6 +44,7 @@ __all__ = [
     "FlamingoConfig",
     "FlamingoForConditionalGeneration",
     "FlamingoProcessor",
+    "MemoryState",
     "Shot",
     "caption",
     "classify",

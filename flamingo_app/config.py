@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar, cast, get_args
 
 from transformers import AutoConfig, GPT2Config, PreTrainedConfig
@@ -12,6 +12,8 @@ from flamingo_app.errors import ConfigError
 Part = TypeVar("Part")
 Attend = Literal["latest", "all_previous", "next"]
 Activation = Literal["gelu", "relu", "relu2"]
+MemoryEncoder = Literal["perceiver_io", "memformer", "linformer"]
+MemoryUpdating = Literal["competing", "memformer"]
 
 CLIP_VIT_B32 = {"embed_dim": 512, "quick_gelu": True, "image_size": 224, "layers": 12, "width": 768, "patch_size": 32}
 """The image tower of OpenAI's CLIP ViT-B/32, in open_clip's words."""
@@ -88,6 +90,40 @@ class GatedConfig:
         return range(first, num_layers, self.every)
 
 
+@dataclass(frozen=True, kw_only=True)
+class MemoryConfig:
+    """What stays of a conversation's turns after they have left the window.
+
+    Attributes:
+        encoder: what a turn's tokens go through before they become latents: nothing but the "perceiver_io" that makes
+            them (Jaegle et al. 2021), a "memformer" layer that reads the slots too (Wu et al. 2022, section 3.2), or a
+            "linformer" layer (Wang et al. 2020).
+        update: how slots are rewritten: "competing", where a turn goes whole to the slots that are free or most like
+            it, or "memformer", where each slot attends to itself and to the turn (section 3.3).
+        num_turns: turns that the slots have room for.
+        num_latents: latents that a turn becomes.
+        dim: width of a slot.
+        heads: attention heads of writing.
+        dim_head: size of such a head.
+        depth: layers in which a turn's latents attend to each other.
+        max_tokens: longest turn, of which the rest is not written.
+        recalled_tokens: how many tokens of a turn can be put into words again.
+        gated: the blocks through which text reads the slots, one before each decoder layer that has one for pictures.
+    """
+
+    encoder: MemoryEncoder = "perceiver_io"
+    update: MemoryUpdating = "competing"
+    num_turns: int = 256
+    num_latents: int = 4
+    dim: int = 192
+    heads: int = 6
+    dim_head: int = 32
+    depth: int = 1
+    max_tokens: int = 512
+    recalled_tokens: int = 32
+    gated: GatedConfig = GatedConfig()
+
+
 class FlamingoConfig(PreTrainedConfig):
     """The whole model, enough to build it without its weights.
 
@@ -104,6 +140,7 @@ class FlamingoConfig(PreTrainedConfig):
         vision_feature: see `FeatureConfig`.
         resampler: see `ResamplerConfig`.
         gated: see `GatedConfig`.
+        memory: see `MemoryConfig`; None for a model that forgets what leaves the window.
         attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones; or the "next" one, so
             that words come before their picture, as in the first OpenFlamingo.
         image_token_id: the token where a picture stands.
@@ -126,6 +163,7 @@ class FlamingoConfig(PreTrainedConfig):
     vision_feature: FeatureConfig = FeatureConfig()
     resampler: ResamplerConfig = ResamplerConfig()
     gated: GatedConfig = GatedConfig()
+    memory: MemoryConfig | None = None
     attend: Attend = "latest"
     image_token_id: int = 50257
     end_of_chunk_token_id: int = 50258
@@ -139,6 +177,9 @@ class FlamingoConfig(PreTrainedConfig):
         self.vision_feature = _part(FeatureConfig, self.vision_feature, "vision_feature")
         self.resampler = _part(ResamplerConfig, self.resampler, "resampler")
         self.gated = _part(GatedConfig, self.gated, "gated")
+        if self.memory is not None:
+            memory = _part(MemoryConfig, self.memory, "memory")
+            self.memory = replace(memory, gated=_part(GatedConfig, memory.gated, "memory.gated"))
         self.eos_token_id = self.end_of_chunk_token_id
         self.pad_token_id = self.end_of_chunk_token_id if self.pad_token_id is None else self.pad_token_id
         self.tie_word_embeddings = False  # ties are the language model's own business
@@ -146,10 +187,15 @@ class FlamingoConfig(PreTrainedConfig):
         self._validate()
 
     def _validate(self) -> None:
-        if self.attend not in get_args(Attend):
-            raise ConfigError(
-                expected=" or ".join(get_args(Attend)), got=f"attend={self.attend!r}", remedy="choose one of these"
-            )
+        choices = [("attend", self.attend, Attend)]
+        if self.memory is not None:
+            choices += [("memory.encoder", self.memory.encoder, MemoryEncoder)]
+            choices += [("memory.update", self.memory.update, MemoryUpdating)]
+        for name, given, known in choices:
+            if given not in get_args(known):
+                raise ConfigError(
+                    expected=" or ".join(get_args(known)), got=f"{name}={given!r}", remedy="choose one of these"
+                )
         if missing := {"embed_dim", "image_size", "layers", "width"} - self.vision_config.keys():
             raise ConfigError(
                 expected="a vision_config with embed_dim, image_size, layers and width",
@@ -209,7 +255,8 @@ class FlamingoConfig(PreTrainedConfig):
 
     def to_dict(self) -> dict[str, Any]:
         parts = {name: asdict(getattr(self, name)) for name in ("vision_feature", "resampler", "gated")}
-        return super().to_dict() | parts
+        memory = None if self.memory is None else asdict(self.memory)
+        return super().to_dict() | parts | {"memory": memory}
 
 
 def _language_model_config(given: PreTrainedConfig | dict[str, Any] | None) -> PreTrainedConfig:

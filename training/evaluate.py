@@ -15,6 +15,7 @@ from typing import Any
 from flamingo_app import load
 from flamingo_app.errors import FlamingoError
 from training.suites import captions, fewshot, labels, vqa
+from training.suites.plot import plot
 from training.suites.reader import Reader
 from training.suites.score import scores
 
@@ -51,9 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="draws other pictures; training uses none of these")
     parser.add_argument("--items", type=_positive, default=1000, help="pictures or episodes a figure (default: 1000)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="draw the curves, of shots or of turns, to this file")
     options = parser.parse_args(argv)
-    if options.json and not options.json.parent.is_dir():
-        parser.error(f"--json: expected a file in a folder that exists; got {options.json}; make the folder first")
+    for option in ("json", "plot"):
+        file: Path | None = getattr(options, option)
+        if file and not file.parent.is_dir():
+            parser.error(f"--{option}: expected a file in a folder that exists; got {file}; make the folder first")
     try:
         model, processor = load(options.model)
         chosen = list(SUITES) if options.suite == "all" else [options.suite]
@@ -65,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         report = {"model": options.model, "seed": options.seed, "items": options.items, "suites": results}
         options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if options.plot and not plot(results, options.plot):
+        print("evaluate: nothing to draw: these suites have no curves", file=sys.stderr)
     return 0
 
 

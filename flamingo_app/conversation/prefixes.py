@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from transformers.cache_utils import Cache
@@ -17,10 +17,10 @@ Script = tuple[int | str, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
-    """A cache, and what it holds. Its tensors are never written to: growing makes new ones."""
+    """A cache, what it holds, and under which condition. Its tensors are never written to: growing makes new ones."""
 
     script: Script
-    gate_scale: float
+    condition: Hashable
     cache: Cache
     num_bytes: int
 
@@ -49,18 +49,18 @@ class Prefixes:
         """What all of them take together."""
         return sum(prefix.num_bytes for prefix in self._kept.values())
 
-    def longest(self, script: Script, num_layers: int, *, gate_scale: float = 1.0) -> tuple[int, Cache | None]:
+    def longest(self, script: Script, num_layers: int, condition: Hashable = None) -> tuple[int, Cache | None]:
         """How many tokens of a script are known, and a cache of them to go on from; never all of it.
 
         Args:
             script: what is to be read.
             num_layers: decoder layers of the language model.
-            gate_scale: the gates that it is read with.
+            condition: what else the reading hangs on: how far the gates are open, and on which memory.
         """
         best, length = None, 0
         with self._lock:
             for number, prefix in self._kept.items():
-                if prefix.gate_scale == gate_scale:
+                if prefix.condition == condition:
                     common = min(num_common(prefix.script, script), len(script) - 1)
                     if common > length:
                         best, length = number, common
@@ -71,12 +71,12 @@ class Prefixes:
         part = first_tokens(cache, length, num_layers)
         return (0, None) if part is None else (length, part)
 
-    def keep(self, script: Script, cache: Cache, *, gate_scale: float = 1.0) -> None:
+    def keep(self, script: Script, cache: Cache, condition: Hashable = None) -> None:
         """Keep what the model has read and said; caches of the beginning of the same are no longer needed."""
-        new = Prefix(script=script, gate_scale=gate_scale, cache=cache, num_bytes=num_bytes(cache))
+        new = Prefix(script=script, condition=condition, cache=cache, num_bytes=num_bytes(cache))
         with self._lock:
             for number, prefix in list(self._kept.items()):
-                if prefix.gate_scale == gate_scale and prefix.script == script[: len(prefix.script)]:
+                if prefix.condition == condition and prefix.script == script[: len(prefix.script)]:
                     del self._kept[number]
             self._kept[self._next] = new
             self._next += 1

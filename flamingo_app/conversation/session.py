@@ -5,21 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
 import torch
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from flamingo_app.conversation.messages import Example, Message, Part, Picture
 from flamingo_app.conversation.prefixes import Prefixes, Script
+from flamingo_app.conversation.recollection import Memories, TurnScript, by_turns, script_inputs
 from flamingo_app.conversation.window import Length, window_start
 from flamingo_app.images import Source
+from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.cache import first_tokens
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import MemoryView
 from flamingo_app.model.streaming import Cutter, Decoder, Draw, Token, tokens
 from flamingo_app.processing import FlamingoProcessor
-from flamingo_app.prompt import caption_prompt, chat_prompt, encode, spell_turn
+from flamingo_app.prompt import Tokenizer, Turn, caption_prompt, chat_prompt, encode, spell_turn
 
 MAX_NEW_TOKENS = 64
 """How long an answer is where nobody says, and the room that the window leaves for one."""
@@ -40,6 +44,7 @@ class Settings:
         stop: strings that end the answer, and are not part of it.
         num_likeliest: log-probabilities are wanted, and those of so many of the likeliest tokens beside each.
         gate_scale: what the model's gates are multiplied with; 0 is the language model alone.
+        memory: read what has left the window, where the model has a memory.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -49,6 +54,7 @@ class Settings:
     stop: tuple[str, ...] = ()
     num_likeliest: int | None = None
     gate_scale: float = 1.0
+    memory: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +64,14 @@ class Window:
     Args:
         script: all of it as tokens, up to where the answer begins; each picture by its name.
         pictures: in the order of their places.
-        num_left_out: how many of the oldest messages are not in it.
+        left: the turns that are not in it, from the first.
+        num_left_out: how many messages they have.
         room: tokens that examples and messages may have together.
     """
 
     script: Script
     pictures: tuple[Picture, ...]
+    left: tuple[TurnScript, ...]
     num_left_out: int
     room: int
 
@@ -84,17 +92,75 @@ def read_window(
     tokenizer = processor.tokenizer
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
-    spelled = [encode(spell_turn(message.turn), tokenizer) for message in messages]
+    spelled = [_spelled(message, tokenizer) for message in messages]
     lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, spelled, strict=True)]
     start = window_start(lengths, room - len(shown) - len(begin))
     pictures = (
         *(example.picture for example in examples),
         *(picture for message in messages[start:] for picture in message.pictures),
     )
-    names = iter(picture.name for picture in pictures)
     ids = [*shown, *chain.from_iterable(spelled[start:]), *begin]
-    script = tuple(next(names) if token == model.config.image_token_id else token for token in ids)
-    return Window(script=script, pictures=pictures, num_left_out=start, room=room)
+    script = _script(ids, pictures, model.config.image_token_id)
+    left = tuple(_turn_script(turn, tokenizer, model.config.image_token_id) for turn in by_turns(messages[:start]))
+    return Window(script=script, pictures=pictures, left=left, num_left_out=start, room=room)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How full the window is.
+
+    Attributes:
+        room: tokens that examples and messages may have together.
+        used: tokens that they have.
+        pictures: that are in the window.
+        num_left_out: messages that have left it.
+        next: the messages that leave it next, when it is full.
+    """
+
+    room: int
+    used: int
+    pictures: int
+    num_left_out: int
+    next: tuple[Message, ...]
+
+
+def budget(
+    model: FlamingoForConditionalGeneration,
+    processor: FlamingoProcessor,
+    messages: Sequence[Message],
+    examples: Sequence[Example] = (),
+) -> Budget:
+    """What the model would read of a chat as it stands."""
+    window = read_window(model, processor, messages, examples)
+    following = next(by_turns(messages[window.num_left_out :]), [])
+    return Budget(
+        room=window.room,
+        used=len(window.script),
+        pictures=len(window.pictures),
+        num_left_out=window.num_left_out,
+        next=tuple(following),
+    )
+
+
+def _turn_script(turn: Sequence[Message], tokenizer: Tokenizer, image_token_id: int) -> TurnScript:
+    pictures = tuple(picture for message in turn for picture in message.pictures)
+    ids = [token for message in turn for token in _spelled(message, tokenizer)]
+    return TurnScript(script=_script(ids, pictures, image_token_id), pictures=pictures)
+
+
+def _script(ids: Sequence[int], pictures: Sequence[Picture], image_token_id: int) -> Script:
+    """Tokens with the names of the pictures in their places."""
+    names = iter(picture.name for picture in pictures)
+    return tuple(next(names) if token == image_token_id else token for token in ids)
+
+
+def _spelled(message: Message, tokenizer: Tokenizer) -> tuple[int, ...]:
+    return _encoded(message.turn, tokenizer)
+
+
+@lru_cache(maxsize=2**14)  # a long chat is spelled at every turn of it
+def _encoded(turn: Turn, tokenizer: Tokenizer) -> tuple[int, ...]:
+    return tuple(encode(spell_turn(turn), tokenizer))
 
 
 @dataclass(kw_only=True)
@@ -105,7 +171,8 @@ class Reply:
         words: the answer in pieces, each as soon as it is known.
         num_left_out: how many of the oldest messages the model does not see, because the chat is longer than it reads.
         num_read: tokens of the window.
-        num_known: how many of them were in a kept cache.
+        num_known: how many of them were in a kept cache, once the answer has begun.
+        memory: likewise, what was read of turns that have left the window; None where there are none, or no memory.
         said: the tokens of the answer so far.
         finish: how it ended: "stop" by itself or at a stop string, "length" where it was cut, "stopped" by somebody.
     """
@@ -114,6 +181,7 @@ class Reply:
     num_left_out: int = 0
     num_read: int = 0
     num_known: int = 0
+    memory: MemoryState | None = None
     said: list[Token] = field(default_factory=list[Token])
     finish: str | None = None
 
@@ -128,6 +196,7 @@ def reply(
     *,
     examples: Sequence[Example] = (),
     prefixes: Prefixes | None = None,
+    memories: Memories | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
 ) -> Reply:
@@ -137,6 +206,7 @@ def reply(
         messages: the chat in order; the last message is the user's.
         examples: pictures with words, shown before the chat.
         prefixes: what was read before, so that only what is new is read.
+        memories: what was written before, so that only what has just left the window is written.
         stop: ends the answer when somebody sets it.
         settings: how the answer is chosen.
 
@@ -147,12 +217,10 @@ def reply(
         what.check()
     settings = settings or Settings()
     window = read_window(model, processor, messages, examples)
-    # Words that come before their picture see it only where both are read in one call: there nothing is kept.
-    kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
-    layers = model.config.text_config.num_hidden_layers
-    known, cache = kept.longest(window.script, layers, gate_scale=settings.gate_scale)
-    answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script), num_known=known)
-    answer.words = _speak(model, processor, window, cache, answer, kept, stop or threading.Event(), settings)
+    answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script))
+    answer.words = _speak(
+        model, processor, window, answer, prefixes, memories or Memories(), stop or threading.Event(), settings
+    )
     return answer
 
 
@@ -160,19 +228,27 @@ def _speak(
     model: FlamingoForConditionalGeneration,
     processor: FlamingoProcessor,
     window: Window,
-    cache: Cache | None,
     answer: Reply,
-    prefixes: Prefixes,
+    prefixes: Prefixes | None,
+    memories: Memories,
     stop: threading.Event,
     settings: Settings,
 ) -> Iterator[str]:
     """Give the answer word by word, then keep what was read and said, however it ended."""
+    condition = (settings.gate_scale, "")
+    if window.left and settings.memory and model.config.memory is not None:
+        name, answer.memory = memories.after(model, processor, window.left)
+        condition = (settings.gate_scale, name)
+    # Words that come before their picture see it only where both are read in one call: there nothing is kept.
+    kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
+    layers = model.config.text_config.num_hidden_layers
+    answer.num_known, cache = kept.longest(window.script, layers, condition)
     cache = cache or DynamicCache(config=model.config.text_config)
     decoder, cutter = Decoder(processor.tokenizer), Cutter(settings.stop)
     draw = Draw(settings.temperature, settings.top_p, settings.seed) if settings.temperature else None
     spoken = tokens(
         model,
-        _inputs(model, processor, window, answer.num_known),
+        script_inputs(model, processor, window.script, window.pictures, answer.num_known),
         stop=stop,
         draw=draw,
         num_likeliest=settings.num_likeliest,
@@ -180,6 +256,7 @@ def _speak(
         do_sample=False,
         max_new_tokens=settings.max_new_tokens,
         gate_scale=settings.gate_scale,
+        memory=None if answer.memory is None else _viewed(model, answer.memory),
     )
     try:
         for token in spoken:
@@ -205,36 +282,25 @@ def _speak(
         if cache is not None:
             script = (*window.script, *(token.id for token in answer.said))
             held = min(cache.get_seq_length(), len(script))  # more was found than anybody read
-            layers = model.config.text_config.num_hidden_layers
             if held and (read := first_tokens(cache, held, layers)):
-                prefixes.keep(script[:held], read, gate_scale=settings.gate_scale)
+                kept.keep(script[:held], read, condition)
 
 
-def _inputs(
-    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, window: Window, num_known: int
-) -> dict[str, Any]:
-    """What is new to the cache, and the attention mask of the whole."""
-    image = model.config.image_token_id
-    ids = [image if isinstance(token, str) else token for token in window.script]
-    new = len(window.pictures) - ids[num_known:].count(image)
-    inputs: dict[str, Any] = {
-        "input_ids": torch.tensor([ids[num_known:]]),
-        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
-    }
-    if pictures := window.pictures[new:]:
-        opened = [picture.open() for picture in pictures]
-        inputs["pixel_values"], inputs["image_mask"] = processor.image_processor.rows([opened])
-    return {name: value.to(model.device) for name, value in inputs.items()}
+@torch.inference_mode()
+def _viewed(model: FlamingoForConditionalGeneration, state: MemoryState) -> MemoryView:
+    return model.view_memory(state.slots)
 
 
 class Conversation:
-    """A chat that goes on. Each answer reads only what is new; what no longer fits leaves by whole turns.
+    """A chat that goes on, for any number of turns. Each answer reads only what is new; what no longer fits leaves by
+    whole turns, and where the model has a memory is written there.
 
     Args:
         model, processor: as `flamingo_app.load` returns them.
         messages: what was said before.
         examples: pictures with words, shown before the chat.
         prefixes: kept caches, to be shared by the conversations of one model; None gives this one its own.
+        memories: kept memory states, likewise.
     """
 
     def __init__(
@@ -245,11 +311,13 @@ class Conversation:
         *,
         examples: Sequence[Example] = (),
         prefixes: Prefixes | None = None,
+        memories: Memories | None = None,
     ) -> None:
         self.model, self.processor = model, processor
         self.messages = list(messages)
         self.examples = tuple(examples)
         self.prefixes = Prefixes(max_number=2) if prefixes is None else prefixes
+        self.memories = Memories(max_number=8) if memories is None else memories
 
     def say(self, *parts: Part | Source, settings: Settings | None = None) -> str:
         """Say and show something, and return the whole answer; see `stream`."""
@@ -277,6 +345,7 @@ class Conversation:
             [*self.messages, message],
             examples=self.examples,
             prefixes=self.prefixes,
+            memories=self.memories,
             stop=stop,
             settings=settings,
         )
@@ -304,4 +373,10 @@ class Conversation:
             self.messages[:num_messages],
             examples=self.examples,
             prefixes=self.prefixes,
+            memories=self.memories,
         )
+
+    @property
+    def budget(self) -> Budget:
+        """How full the window is, and what leaves it next."""
+        return budget(self.model, self.processor, self.messages, self.examples)

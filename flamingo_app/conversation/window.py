@@ -44,13 +44,14 @@ def window_start(messages: Sequence[Length], room: int) -> int:
             got=f"{messages[begins[-1]].tokens}",
             remedy="make it shorter, or show fewer examples",
         )
-    start, length, read = begins[0], 0, begins[0]
-    for begin in begins:  # as if each had been answered in its turn
-        length += sum(message.tokens for message in messages[read : begin + 1])
-        read = begin + 1
+    ends = [*begins[1:], len(messages)]
+    turns = [sum(message.tokens for message in messages[b:e]) for b, e in zip(begins, ends, strict=True)]
+    first, length = 0, 0  # the first turn that is read, and the length of those before the one that is being answered
+    for number, begin in enumerate(begins):  # as if each had been answered in its turn
+        length += messages[begin].tokens
         if length > room:
-            while start < begin and length > room // 2:
-                after = next(number for number in begins if number > start)
-                length -= sum(message.tokens for message in messages[start:after])
-                start = after
-    return start
+            while first < number and length > room // 2:
+                length -= turns[first]
+                first += 1
+        length += turns[number] - messages[begin].tokens
+    return begins[first]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from flamingo_app.conversation import Example, Message, Prefixes, Reply, Settings, reply
+from flamingo_app.conversation import Example, Memories, Message, Prefixes, Reply, Settings, reply
 from flamingo_app.conversation.store import Store
 from flamingo_app.conversation.store.records import Status
 from flamingo_app.interfaces.desk import Desk, Ticket
@@ -44,6 +44,7 @@ class Service:
         store: where conversations are kept.
         desk: the queue; `metrics` count what happens at it.
         prefixes: kept caches of what was read.
+        memories: kept states of what has left the window.
     """
 
     model: FlamingoForConditionalGeneration
@@ -53,6 +54,7 @@ class Service:
     desk: Desk = field(default_factory=Desk)
     limits: Limits = field(default_factory=Limits)
     prefixes: Prefixes = field(default_factory=Prefixes)
+    memories: Memories = field(default_factory=Memories)
     metrics: Metrics = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +80,7 @@ class Service:
             messages,
             examples=examples,
             prefixes=self.prefixes,
+            memories=self.memories,
             stop=stop,
             settings=settings,
         )

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from flamingo_app.attention import attend, merge_heads, split_heads
 from flamingo_app.errors import ConfigError
-from flamingo_app.model.attention import attend, merge_heads, split_heads
 
 
 class Attention(nn.Module):

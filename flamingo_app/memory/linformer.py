@@ -11,10 +11,10 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_app.attention import attend, merge_heads, split_heads
+from flamingo_app.checks import check_length
 from flamingo_app.memory.attention import FeedForward, head_size
 from flamingo_app.memory.reversible import ReversibleLayer, run_reversibly
-from flamingo_app.model.attention import attend, merge_heads, split_heads
-from flamingo_app.model.checks import check_length
 
 
 @dataclass(frozen=True, kw_only=True)

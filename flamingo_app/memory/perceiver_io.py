@@ -9,8 +9,8 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from flamingo_app.checks import check_length
 from flamingo_app.memory.attention import Attention, FeedForward
-from flamingo_app.model.checks import check_length
 
 
 @dataclass(frozen=True, kw_only=True)

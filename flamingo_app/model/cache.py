@@ -30,6 +30,13 @@ class Timeline(DynamicLayer):
 class MediaLayer(DynamicLayer):
     """Grows with the pictures; cropping text leaves it alone."""
 
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor) -> MediaLayer:
+        """A layer that holds these."""
+        layer = cls()
+        layer.update(keys, values)
+        return layer
+
     def crop(self, tokens_to_remove: int) -> None:
         pass
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,15 +12,19 @@ from transformers.cache_utils import Cache, DynamicCache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
+from flamingo_app.checks import check_images, check_length, check_mask
 from flamingo_app.config import FlamingoConfig
-from flamingo_app.model.cache import MediaCache, media_ordinals, text_time, visible_media
-from flamingo_app.model.checks import check_images, check_length, check_mask
-from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MediaContext
+from flamingo_app.errors import ConfigError
+from flamingo_app.memory.conversation_memory import ConversationMemory, turn_states
+from flamingo_app.memory.slots import Slots
+from flamingo_app.model.backbones import fingerprint
+from flamingo_app.model.cache import MediaCache, MediaLayer, media_ordinals, text_time, visible_media
+from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MediaContext, MemoryView
 from flamingo_app.model.generation import MediaGenerationMixin
 from flamingo_app.model.language_model import CONTEXT, AddedTokens, GatedDecoderLayer, decoder_layers, probe
 from flamingo_app.model.perceiver_resampler import PerceiverResampler
 from flamingo_app.model.persistence import TrainablePartMixin
-from flamingo_app.model.trainable import freeze_backbones
+from flamingo_app.model.trainable import freeze_backbones, is_trainable
 from flamingo_app.model.vision_encoder import VisionEncoder
 
 
@@ -31,6 +35,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
     2. `resampler`: the patches of a picture to a few media latents.
     3. `gated_blocks`, each before a layer of 4: tokens look at the latents of the pictures before them.
     4. `language_model`, frozen: embeddings to logits; `added_tokens` gives rows to the tokens it did not know.
+    5. `memory`, where the config has one: turns that leave the window to slots, which `memory_blocks` read.
     """
 
     config_class = FlamingoConfig
@@ -53,6 +58,12 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         self.language_model = cast(
             PreTrainedModel, AutoModelForCausalLM.from_config(text, dtype=torch.get_default_dtype())
         )
+        if config.memory is not None:
+            self.memory = ConversationMemory(text.hidden_size, config.memory)
+            self.memory_blocks = nn.ModuleList(
+                GatedCrossAttentionBlock(text.hidden_size, config.memory.dim, config.memory.gated)
+                for _ in config.gated_layers
+            )
         self.added_tokens = self._attach()
         self.post_init()
         self.generation_config.suppress_tokens = [config.image_token_id]  # a picture is given, not said
@@ -63,10 +74,15 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
     def _attach(self) -> AddedTokens:
         """Put our parts into the language model's seams."""
         config, head = self.config, self.get_output_embeddings()
-        blocks = dict(zip(config.gated_layers, enumerate(self.gated_blocks), strict=True))
+        ordinals = {index: ordinal for ordinal, index in enumerate(config.gated_layers)}
         for index, layer in enumerate(decoder_layers(self.language_model)):
-            ordinal, block = blocks.get(index, (0, None))
-            GatedDecoderLayer(layer, cast("GatedCrossAttentionBlock | None", block), ordinal)
+            ordinal = ordinals.get(index)
+            blocks = (
+                cast(GatedCrossAttentionBlock, parts[ordinal]) if parts and ordinal is not None else None
+                for parts in (self.gated_blocks, getattr(self, "memory_blocks", None))
+            )
+            gated_block, memory_block = blocks
+            GatedDecoderLayer(layer, gated_block, ordinal or 0, memory_block)
         dims = (self.get_input_embeddings().embedding_dim, head.in_features)
         added = AddedTokens(config.first_added_token_id, config.num_added_tokens, *dims)
         head.register_forward_hook(added.extend_logits)
@@ -115,6 +131,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         logits_to_keep: int | Tensor = 0,
         gate_scale: float = 1.0,
         trace: list[Tensor] | None = None,
+        memory: MemoryView | None = None,
     ) -> CausalLMOutputWithPast:
         """Logits of the tokens, and the loss where labels are given.
 
@@ -133,6 +150,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             logits_to_keep: logits of the last so many tokens only; 0 for all.
             gate_scale: what the gates are multiplied with, from 0, the plain language model, to 1; one for a cache.
             trace: gets one (batch tokens latents) for each gated block: what tokens took of latents, times the gate.
+            memory: of what left the window, from `view_memory`; one for a cache.
 
         Raises:
             PromptError: pictures and `<image>` tokens do not match, or there are more tokens than positions.
@@ -154,7 +172,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             use_cache=past_key_values is not None,
             output_hidden_states=output_hidden_states,
             logits_to_keep=logits_to_keep,
-            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values, gate_scale, trace)},
+            **{CONTEXT: self._context(input_ids, latents, image_mask, past_key_values, gate_scale, trace, memory)},
         )
         return CausalLMOutputWithPast(
             loss=None if labels is None else next_token_loss(output.logits, labels),
@@ -176,6 +194,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         cache: Cache | None,
         gate_scale: float,
         trace: list[Tensor] | None,
+        memory: MemoryView | None,
     ) -> MediaContext:
         """Work out which token sees which latent, and write it to the cache."""
         config = self.config
@@ -201,7 +220,55 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             cached=() if media is None else media.blocks,
             gate_scale=gate_scale,
             trace=trace,
+            memory=memory,
         )
+
+    def empty_slots(self) -> Slots:
+        """The memory of one conversation before anything was written.
+
+        Raises:
+            ConfigError: this model has no memory.
+        """
+        if self.config.memory is None:
+            raise ConfigError(
+                expected="a model with a memory", got="one without", remedy="give its config a `memory`, and train it"
+            )
+        return Slots.empty(self.config.memory, like=self.memory.recall_queries)
+
+    def memory_fingerprint(self) -> str:
+        """Of the weights that write memories, and of those that they were trained over."""
+        return fingerprint({name: tensor for name, tensor in self.state_dict().items() if is_trainable(name)})
+
+    def write_turn(self, slots: Slots, input_ids: Int[Tensor, "batch tokens"], **pictures: Any) -> Slots:
+        """The memory after one turn more, which the model reads by itself, from its beginning.
+
+        Args:
+            input_ids: the turn's tokens.
+            pictures: `attention_mask`, and the turn's pictures, as `forward` takes them.
+        """
+        states = self.turn_states(input_ids, **pictures)
+        mask = pictures.get("attention_mask")
+        return self.memory.write(slots, states, None if mask is None else mask.bool())
+
+    def turn_states(
+        self, input_ids: Int[Tensor, "batch tokens"], **pictures: Any
+    ) -> Float[Tensor, "batch tokens depth dim_text"]:
+        """What the memory's encoder reads of turns: hidden states of the model without memory."""
+        read = self(input_ids, output_hidden_states=True, logits_to_keep=1, **pictures)
+        return turn_states(read.hidden_states)
+
+    def view_memory(self, slots: Slots) -> MemoryView:
+        """The slots as `forward` takes them."""
+        media = self.memory.readable(slots)
+        blocks = (cast(GatedCrossAttentionBlock, block).attention for block in self.memory_blocks)
+        return MemoryView(tuple(MediaLayer.of(*block.keys_and_values(media, None)) for block in blocks), slots.filled)
+
+    def recall(self, slots: Slots) -> Float[Tensor, "turns tokens vocabulary"]:
+        """What the memory of one conversation says, turn after turn: logits of the first tokens of each."""
+        turns = slots.turns[0]
+        held = turns.nonzero().flatten()
+        latents = slots.values[0, held[turns[held].argsort()]]
+        return cast(Tensor, self.get_output_embeddings()(self.memory.recall(latents)))
 
 
 def next_token_loss(

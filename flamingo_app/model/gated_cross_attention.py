@@ -10,9 +10,29 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from flamingo_app.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 from flamingo_app.config import GatedConfig
-from flamingo_app.model.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 from flamingo_app.model.cache import MediaLayer
+
+
+@dataclass(frozen=True)
+class MemoryView:
+    """A memory as the blocks that read it see it: made once, and read at every token until the memory changes.
+
+    Attributes:
+        blocks: keys and values of the slots, for each block.
+        filled: which slots hold something.
+    """
+
+    blocks: tuple[MediaLayer, ...]
+    filled: Bool[Tensor, "batch slots"]
+
+    def read(self, ordinal: int, block: GatedCrossAttentionBlock, x: Tensor, scale: float) -> Tensor:
+        """What the tokens become by reading it; a view of one conversation serves any number of rows."""
+        visible = self.filled[:, None].expand(len(x), x.shape[1], -1)
+        layer = self.blocks[ordinal]
+        keys, values = (cast(Tensor, half).expand(len(x), -1, -1, -1) for half in (layer.keys, layer.values))
+        return block(x, None, visible, MediaLayer.of(keys, values), scale)
 
 
 @dataclass(frozen=True)
@@ -25,6 +45,7 @@ class MediaContext:
         cached: for each gated block the keys and values of earlier pictures; empty without a cache.
         gate_scale: what the gates are multiplied with; 0 is the plain language model.
         trace: where each block leaves what its tokens took of each latent, times its gate; None: nobody looks.
+        memory: what has left the window; None is the model without memory.
     """
 
     media: Float[Tensor, "batch new_latents dim"] | None
@@ -32,6 +53,7 @@ class MediaContext:
     cached: tuple[MediaLayer, ...] = ()
     gate_scale: float = 1.0
     trace: list[Tensor] | None = None
+    memory: MemoryView | None = None
 
 
 class MaskedCrossAttention(nn.Module):

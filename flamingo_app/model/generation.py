@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import GenerationConfig, GenerationMixin
 from transformers.cache_utils import Cache
 
+from flamingo_app.checks import check_length
 from flamingo_app.config import FlamingoConfig
 from flamingo_app.errors import PromptError
 from flamingo_app.model.cache import repeated
-from flamingo_app.model.checks import check_length
 
 PICTURES = ("pixel_values", "image_mask", "patches", "latents")
 """Keywords of `forward` that bring new pictures."""

@@ -17,14 +17,22 @@ CONTEXT = "flamingo_context"
 
 
 class GatedDecoderLayer:
-    """A decoder layer that is entered through a gated block, or directly where the block is None.
+    """A decoder layer that is entered through a gated block that sees pictures, and one that reads the memory.
+
+    Where a block is None, or there is nothing for it, it is passed by.
 
     It stands in front of the layer as a hook, not around it as a module: the frozen weights keep their names, and the
     library still finds the layer by its class. What it conditions on comes with each call.
     """
 
-    def __init__(self, layer: nn.Module, gated_block: GatedCrossAttentionBlock | None, ordinal: int = 0) -> None:
-        self.gated_block, self.ordinal = gated_block, ordinal
+    def __init__(
+        self,
+        layer: nn.Module,
+        gated_block: GatedCrossAttentionBlock | None,
+        ordinal: int = 0,
+        memory_block: GatedCrossAttentionBlock | None = None,
+    ) -> None:
+        self.gated_block, self.ordinal, self.memory_block = gated_block, ordinal, memory_block
         layer.register_forward_pre_hook(self, with_kwargs=True)
 
     def __call__(
@@ -37,6 +45,8 @@ class GatedDecoderLayer:
         x, *rest = args if args else (kwargs.pop("hidden_states"),)
         cached = context.cached[self.ordinal] if context.cached else None
         entered = self.gated_block(x, context.media, context.visible, cached, context.gate_scale, context.trace)
+        if context.memory is not None and self.memory_block is not None:
+            entered = context.memory.read(self.ordinal, self.memory_block, entered, context.gate_scale)
         return (entered, *rest), kwargs
 
 

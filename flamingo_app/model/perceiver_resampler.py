@@ -7,9 +7,9 @@ from einops import rearrange, repeat
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from flamingo_app.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 from flamingo_app.config import ResamplerConfig
 from flamingo_app.errors import PromptError
-from flamingo_app.model.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
 
 
 class PerceiverAttention(nn.Module):

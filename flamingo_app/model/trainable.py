@@ -8,7 +8,7 @@ from torch import nn
 
 from flamingo_app.errors import ConfigError
 
-TRAINABLE = ("resampler", "gated_blocks", "added_tokens")
+TRAINABLE = ("resampler", "gated_blocks", "added_tokens", "memory", "memory_blocks")
 """Attributes of `FlamingoForConditionalGeneration`; its checkpoint holds them and no others."""
 
 
@@ -23,7 +23,12 @@ def freeze_backbones(model: nn.Module) -> None:
         parameter.requires_grad_(is_trainable(name))
 
 
-NAMES = {"gates": "gated_blocks", "resampler": "resampler", "memory": "memory", "embeddings": "added_tokens"}
+NAMES = {
+    "gates": ("gated_blocks",),
+    "resampler": ("resampler",),
+    "memory": ("memory", "memory_blocks"),
+    "embeddings": ("added_tokens",),
+}
 """What a person calls the parts that train."""
 
 
@@ -33,15 +38,15 @@ def train_only(model: nn.Module, names: Iterable[str]) -> None:
     Raises:
         ConfigError: the model has no such part, or nothing in it to learn.
     """
-    chosen = list(names)
-    wanted = {NAMES[name] for name in chosen if name != "all"}
+    chosen = set(names)
     if "all" in chosen:
-        wanted |= set(TRAINABLE) - {NAMES["memory"]}
+        chosen = NAMES.keys() - {"memory"}
+    else:
+        for name in chosen:
+            if not any(p.numel() for full, p in model.named_parameters() if full.split(".")[0] in NAMES[name]):
+                raise ConfigError(
+                    expected=f"a model with {name} to train", got="one without", remedy="leave it out of --train"
+                )
+    wanted = {part for name in chosen for part in NAMES[name]}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_trainable(name) and name.split(".")[0] in wanted and parameter.numel() > 0)
-    for part in wanted if "all" not in chosen else ():
-        if not any(p.requires_grad for name, p in model.named_parameters() if name.startswith(f"{part}.")):
-            label = next(label for label, attribute in NAMES.items() if attribute == part)
-            raise ConfigError(
-                expected=f"a model with {label} to train", got="one without", remedy="leave it out of --train"
-            )
+        parameter.requires_grad_(name.split(".")[0] in wanted and parameter.numel() > 0)

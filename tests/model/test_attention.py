@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamingo_app.model.attention import attend, merge_heads, split_heads
+from flamingo_app.attention import attend, merge_heads, split_heads
 
 sizes = st.integers(1, 5)
 

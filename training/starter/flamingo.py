@@ -52,7 +52,7 @@ PHASES: tuple[tuple[float, dict[str, int]], ...] = (
     (1.00, {"page": 30, "asked": 20, "dialogue": 16, "captioned": 5, "binding": 14,
             "which": 6, "comparing": 3, "ruled": 2, "operated": 2, "styled": 2}),
 )  # fmt: skip
-PLAN = Plan(steps=4400, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
+PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"), ("exists", "mixed"))
 PARTS: dict[str, Any] = {

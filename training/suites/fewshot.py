@@ -30,9 +30,9 @@ from flamingo_app.prompt import Mark, Piece, Prompt, said
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
-WAYS = ((2, 1), (2, 2), (2, 4), (5, 1), (5, 2), (5, 4), (10, 4))  # binding: ways, shots a class
+SHOTS = (0, 1, 2, 4, 8)  # where there are classes, of each
+WAYS = (*((ways, shots) for ways in (2, 5) for shots in SHOTS), (10, 4))  # binding: ways, shots
 BINDING = tuple(f"{ways}_way_{shots}_shot" for ways, shots in WAYS)
-SHOTS = (0, 1, 2, 4, 8)  # the other tasks; of matching, a class
 CONTROL_ITEMS = 150  # a control needs no narrow interval
 NAME_TOKENS = 3  # names are of one to so many tokens
 

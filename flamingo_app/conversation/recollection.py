@@ -1,0 +1,134 @@
+"""The turns that have left the window, written into the memory one after another."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from flamingo_app.conversation.messages import Message, Picture
+from flamingo_app.conversation.prefixes import Script
+from flamingo_app.memory.state import MemoryState
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoProcessor
+
+BEGINNING = "0" * 64
+"""The name of the memory in which nothing is written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnScript:
+    """A whole turn as the model reads it: tokens with the names of pictures in their places, and the pictures."""
+
+    script: Script
+    pictures: tuple[Picture, ...]
+
+    @property
+    def name(self) -> str:
+        """The same for the same turn, another for another."""
+        return _named(self.script)
+
+
+@lru_cache(maxsize=2**14)  # a long chat is named at every turn of it
+def _named(script: Script) -> str:
+    return sha256(repr(script).encode()).hexdigest()
+
+
+def by_turns(messages: Sequence[Message]) -> Iterator[list[Message]]:
+    """Messages cut into turns, each from what the user says to the answer's end."""
+    turn: list[Message] = []
+    for message in messages:
+        if message.role == "user" and turn:
+            yield turn
+            turn = []
+        turn.append(message)
+    if turn:
+        yield turn
+
+
+class Memories:
+    """Memory states of conversations, each under the name of all turns that were written into it.
+
+    A state follows from the turns alone: each is read by itself and written after the one before it. One that is not
+    kept any more is made again from the last that is, and is the same to the bit. Safe to use from many threads.
+
+    Args:
+        max_number: how many states are kept; the least recently used go first.
+    """
+
+    def __init__(self, *, max_number: int = 64) -> None:
+        self.max_number = max_number
+        self._kept: OrderedDict[str, MemoryState] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, name: str, state: MemoryState) -> None:
+        """Know a state by the name that `after` gave it."""
+        with self._lock:
+            self._kept[name] = state
+            self._kept.move_to_end(name)
+            while len(self._kept) > self.max_number:
+                self._kept.popitem(last=False)
+
+    def after(
+        self, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, turns: Sequence[TurnScript]
+    ) -> tuple[str, MemoryState]:
+        """The name and the state of the memory after these turns, from the first of the conversation."""
+        names = list(accumulate((turn.name for turn in turns), _chained, initial=BEGINNING))
+        written, state = self._longest(names)
+        state = MemoryState.empty(model) if state is None else state
+        for turn in turns[written:]:
+            state = write(model, processor, state, turn)
+        self.keep(names[-1], state)
+        return names[-1], state
+
+    def _longest(self, names: Sequence[str]) -> tuple[int, MemoryState | None]:
+        with self._lock:
+            for number in range(len(names) - 1, 0, -1):
+                if names[number] in self._kept:
+                    return number, self._kept[names[number]]
+        return 0, None
+
+
+def _chained(before: str, turn: str) -> str:
+    return sha256(f"{before} {turn}".encode()).hexdigest()
+
+
+@torch.inference_mode()
+def write(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, state: MemoryState, turn: TurnScript
+) -> MemoryState:
+    """The memory with one turn more; a turn longer than the model reads is cut at its end."""
+    script = turn.script[: model.config.max_positions]
+    inputs = script_inputs(model, processor, script, turn.pictures)
+    return MemoryState(slots=model.write_turn(state.slots, **inputs), fingerprint=state.fingerprint)
+
+
+def script_inputs(
+    model: FlamingoForConditionalGeneration,
+    processor: FlamingoProcessor,
+    script: Script,
+    pictures: Sequence[Picture],
+    num_known: int = 0,
+) -> dict[str, Any]:
+    """What `forward` takes of a script: what is new after the first `num_known` tokens, and the mask of the whole."""
+    image = model.config.image_token_id
+    ids = [image if isinstance(token, str) else token for token in script]
+    known, new = ids[:num_known].count(image), ids[num_known:].count(image)
+    inputs: dict[str, Any] = {
+        "input_ids": torch.tensor([ids[num_known:]]),
+        "attention_mask": torch.ones(1, len(ids), dtype=torch.long),
+    }
+    if new:
+        opened = [picture.open() for picture in pictures[known : known + new]]
+        inputs["pixel_values"], inputs["image_mask"] = processor.image_processor.rows([opened])
+    return {name: value.to(model.device) for name, value in inputs.items()}
