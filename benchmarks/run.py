@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import conversation, decoding, finetuning, first_token, importing, labelling
+from benchmarks import conversation, decoding, finetuning, first_token, importing, labelling, memory
 
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "first_token": first_token.run,
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "importing": importing.run,
     "finetuning": finetuning.run,
     "labelling": labelling.run,
+    "memory": memory.run,
 }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from flamingo_app import load
 from flamingo_app.errors import FlamingoError
-from training.suites import captions, fewshot, labels, vqa
+from training.suites import captions, fewshot, labels, memory, vqa
 from training.suites.plot import plot
 from training.suites.reader import Reader
 from training.suites.score import scores
@@ -24,6 +24,7 @@ SUITES: dict[str, Callable[..., dict[str, Any]]] = {
     "vqa": vqa.run,
     "fewshot": fewshot.run,
     "labels": labels.run,
+    "memory": memory.run,
 }
 
 

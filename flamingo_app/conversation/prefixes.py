@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from transformers.cache_utils import Cache
@@ -43,6 +43,9 @@ class Prefixes:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __iter__(self) -> Iterator[Prefix]:
+        return iter(list(self._kept.values()))
 
     @property
     def num_bytes(self) -> int:

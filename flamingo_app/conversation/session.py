@@ -377,6 +377,14 @@ class Conversation:
         )
 
     @property
+    def memory(self) -> MemoryState | None:
+        """What is remembered of the turns that have left the window; None where none have, or there is no memory."""
+        left = read_window(self.model, self.processor, self.messages, self.examples).left
+        if not left or self.model.config.memory is None:
+            return None
+        return self.memories.after(self.model, self.processor, left)[1]
+
+    @property
     def budget(self) -> Budget:
         """How full the window is, and what leaves it next."""
         return budget(self.model, self.processor, self.messages, self.examples)

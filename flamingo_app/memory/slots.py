@@ -46,11 +46,9 @@ class Slots:
         """Which of the slots in that row hold something."""
         return (self.turns > 0).repeat_interleave(self.values.shape[2], dim=1)
 
-    def row(self, number: int) -> Slots:
-        """The memory of one conversation of the batch, as a batch of one."""
-        return Slots(
-            values=self.values[number, None], turns=self.turns[number, None], written=self.written[number, None]
-        )
+    def rows(self, start: int, stop: int) -> Slots:
+        """The memories of some conversations of the batch."""
+        return Slots(**{name: value[start:stop] for name, value in vars(self).items()})
 
 
 class CompetingSlots(nn.Module):

@@ -257,11 +257,13 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         read = self(input_ids, output_hidden_states=True, logits_to_keep=1, **pictures)
         return turn_states(read.hidden_states)
 
-    def view_memory(self, slots: Slots) -> MemoryView:
-        """The slots as `forward` takes them."""
+    def view_memory(self, slots: Slots, trace: list[Tensor] | None = None) -> MemoryView:
+        """The slots as `forward` takes them; `trace` gets what each block's tokens took of them."""
         media = self.memory.readable(slots)
         blocks = (cast(GatedCrossAttentionBlock, block).attention for block in self.memory_blocks)
-        return MemoryView(tuple(MediaLayer.of(*block.keys_and_values(media, None)) for block in blocks), slots.filled)
+        return MemoryView(
+            tuple(MediaLayer.of(*block.keys_and_values(media, None)) for block in blocks), slots.filled, trace
+        )
 
     def recall(self, slots: Slots) -> Float[Tensor, "turns tokens vocabulary"]:
         """What the memory of one conversation says, turn after turn: logits of the first tokens of each."""

@@ -22,17 +22,19 @@ class MemoryView:
     Attributes:
         blocks: keys and values of the slots, for each block.
         filled: which slots hold something.
+        trace: where each block leaves what its tokens took of each slot, times its gate; None: nobody looks.
     """
 
     blocks: tuple[MediaLayer, ...]
     filled: Bool[Tensor, "batch slots"]
+    trace: list[Tensor] | None = None
 
     def read(self, ordinal: int, block: GatedCrossAttentionBlock, x: Tensor, scale: float) -> Tensor:
         """What the tokens become by reading it; a view of one conversation serves any number of rows."""
         visible = self.filled[:, None].expand(len(x), x.shape[1], -1)
         layer = self.blocks[ordinal]
         keys, values = (cast(Tensor, half).expand(len(x), -1, -1, -1) for half in (layer.keys, layer.values))
-        return block(x, None, visible, MediaLayer.of(keys, values), scale)
+        return block(x, None, visible, MediaLayer.of(keys, values), scale, self.trace)
 
 
 @dataclass(frozen=True)

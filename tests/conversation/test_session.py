@@ -13,7 +13,7 @@ from PIL import Image
 from flamingo_app.conversation import Conversation, Example, Message, Picture, Prefixes, Settings, reply
 from flamingo_app.errors import PromptError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
+from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, chat_prompt
 from tests import tiny
 
@@ -29,11 +29,6 @@ def model() -> FlamingoForConditionalGeneration:
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     return made
-
-
-@pytest.fixture(scope="module")
-def processor() -> FlamingoProcessor:
-    return FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer())
 
 
 def user(*parts: Any) -> Message:

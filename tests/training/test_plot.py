@@ -37,6 +37,7 @@ def test_points_are_found_by_task_place_and_control():
 
 def test_a_plot_is_a_picture_and_nothing_is_drawn_without_curves(tmp_path: Path):
     assert plot(FIGURES, tmp_path / "curves.png")
-    assert Image.open(tmp_path / "curves.png").width > 500
+    with Image.open(tmp_path / "curves.png") as drawn:
+        assert drawn.width > 500
     assert not plot({"vqa": {"colour": score(10)}}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -33,12 +33,21 @@ from training.loop import Batch, Plan, train
 from training.starter.flamingo import PARTS
 from training.starter.vision import SIZE, normalise
 
-NAMED, SHOWN, TOLD, FILLERS = 28, 8, 3, 9  # turns of a pool
-QUESTIONS = 32
+NAMED, SHOWN, TOLD, FILLERS = 24, 6, 3, 9  # turns of a pool
+QUESTIONS = 48
 SHARES = {"name": 24, "two": 5, "three": 3, "first": 6, "seen": 6, "told": 4}
-SHORTEST, LONGEST = 4, 40  # turns of a talk; the longest are not drawn before the end
+FACTS: dict[str, tuple[talks.Fact, int]] = {
+    "name": ("named", 1), "two": ("named", 2), "three": ("named", 3), "first": ("shown", 1), "seen": ("named", 0),
+    "told": ("told", 1),
+}  # fmt: skip
+SHORTEST, FIRST_LONGEST, LONGEST = 2, 6, 32  # turns of a talk; they become longer during the run
+# Up to here names alone are asked for, of short talks about nothing else: to look for a turn by what it showed is what
+# all else grows from, and is found soonest where there is nothing else.
+NAMES_FIRST = 0.3
 IN_WINDOW = 2  # most turns that stand between memory and question
 RECALLED = 0.2  # weight of saying again what a turn said
+FOUND = 0.2  # weight of looking, while answering, at the turns that hold the answer
+LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
 PLAN = Plan(steps=1000, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 MEMORY: dict[str, Any] = {
@@ -55,9 +64,14 @@ MEMORY: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A question with the talk before it: numbers of the pool's turns in their order, and how it is spelled."""
+    """A question with the talk before it: numbers of the pool's turns in their order, and how it is spelled.
+
+    Attributes:
+        facts: which places of the talk hold the answer; none where it is not in one turn.
+    """
 
     talk: tuple[int, ...]
+    facts: tuple[int, ...]
     episode: Episode
 
 
@@ -71,13 +85,14 @@ class Draw:
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
         random = Random(self.plan.seed + step)
-        longest = round(SHORTEST + (LONGEST - SHORTEST) * min(1.0, 2 * step / self.plan.steps))
+        progress = step / self.plan.steps
         pool = self.pool(random)
-        asked = [self.asked(pool, longest, random) for _ in range(QUESTIONS)]
+        asked = [self.asked(pool, progress, random) for _ in range(QUESTIONS)]
         asked.sort(key=lambda question: len(question.episode.pieces))
         return {
             "pool": self.tensors([turn.episode for turn in pool]),
             "talks": [question.talk for question in asked],
+            "facts": [question.facts for question in asked],
             "questions": [
                 self.tensors([question.episode for question in half])
                 for half in (asked[: QUESTIONS // 2], asked[QUESTIONS // 2 :])
@@ -95,37 +110,36 @@ class Draw:
             *(talks.filler(self.things, random) for _ in range(FILLERS)),
         ]
 
-    def asked(self, pool: Sequence[Spoken], longest: int, random: Random) -> Asked:
+    def asked(self, pool: Sequence[Spoken], progress: float, random: Random) -> Asked:
         """A talk from the pool, and a question that it answers."""
-        (kind,) = random.choices(tuple(SHARES), tuple(SHARES.values()))
+        begun = progress < NAMES_FIRST
+        kind = "name" if begun else random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
         by_fact = {fact: [n for n, turn in enumerate(pool) if turn.fact == fact] for fact in ("named", "shown", "told")}
-        one = {"name": ("named", 1), "two": ("named", 2), "three": ("named", 3), "told": ("told", 1)}
-        facts = random.sample(by_fact[one[kind][0]], one[kind][1]) if kind in one else []
-        first = random.choice(by_fact["shown"]) if kind == "first" else None
-        size = random.randint(SHORTEST, longest)
+        facts = random.sample(by_fact[FACTS[kind][0]], FACTS[kind][1])
         about = {thing for n in facts for thing in pool[n].things}
+        told = None if kind == "told" else random.choice(by_fact["told"])  # nobody says twice what they are called
         others = [
             n
             for n, turn in enumerate(pool)
-            if n not in facts
-            and n != first
-            and (turn.fact != "told" or kind != "told")
-            and not about & set(turn.things)
+            if n not in facts and not about & set(turn.things) and (turn.fact != "told" or n == told)
         ]
-        told = random.choice(by_fact["told"])  # of those who say what they are called, one a talk
-        others = [n for n in others if pool[n].fact != "told" or n == told]
-        rest = random.sample(others, min(size - len(facts) - (first is not None), len(others)))
-        talk = [*facts, *rest]
+        if begun:
+            others = [n for n in others if pool[n].fact == "named"]
+        size = random.randint(SHORTEST, FIRST_LONGEST if begun else LONGEST)
+        rest = random.sample(others, min(max(0, size - len(facts)), len(others)))
+        talk = [*rest, *facts]
         random.shuffle(talk)
-        talk = talk if first is None else [first, *talk]
+        if kind == "first":
+            talk = [*facts, *rest]
         question = self._question(kind, [pool[n] for n in facts], [pool[n] for n in talk], random)
-        window = [talks.filler(self.things, random) for _ in range(random.randint(0, IN_WINDOW))]
+        window = [] if begun else [talks.filler(self.things, random) for _ in range(random.randint(0, IN_WINDOW))]
         clean = [turn.episode for turn in window if not about & set(turn.things) and kind != "seen"]
-        return Asked(talk=tuple(talk), episode=talks.after(clean, question))
+        places = tuple(place for place, n in enumerate(talk) if n in facts)
+        return Asked(talk=tuple(talk), facts=places, episode=talks.after(clean, question))
 
     def _question(self, kind: str, facts: list[Spoken], talk: list[Spoken], random: Random) -> Episode:
         if kind == "first":
-            return talks.ask_first(talk[0], random)
+            return talks.ask_first(facts[0], random)
         if kind == "told":
             return talks.ask_told(facts[0], random)
         if kind == "seen":
@@ -162,22 +176,48 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
     empty = Slots.empty(model.memory.config, batch=len(hidden))
     latents = model.memory.encoder(hidden, empty, mask)
     slots = gathered(latents, batch["talks"])
-    loss, total, right, asked = torch.zeros(()), 0.0, 0, 0
-    start = 0
+    loss, found, total, right, asked, start = torch.zeros(()), torch.zeros(()), 0.0, 0, 0, 0
     for questions in batch["questions"]:
         rows = len(questions["input_ids"])
-        view = model.view_memory(Slots(**{name: value[start : start + rows] for name, value in vars(slots).items()}))
-        start += rows
+        taken: list[Tensor] = []
+        view = model.view_memory(slots.rows(start, start + rows), taken)
         logits = model(input_ids=questions["input_ids"], memory=view, **pictures(questions)).logits[:, :-1]
         targets, weights = questions["input_ids"][:, 1:], questions["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
+        found = found + finding_loss(model, taken, batch["facts"][start : start + rows], weights == 1)
+        start += rows
         wrong = ((logits.argmax(-1) != targets) & (weights == 1)).any(1)
         right, asked = right + int((~wrong).sum()), asked + rows
     said, recalled = recall_loss(model, latents, pool)
     gates = [p.detach().tanh().abs() for name, p in model.memory_blocks.named_parameters() if name.endswith("gate")]
-    figures = {"right": right / asked, "recalled": recalled, "gates": torch.stack(gates).mean().item()}
-    return loss / total + RECALLED * said, figures
+    figures = {
+        "right": right / asked,
+        "found": found.item() / len(batch["questions"]),
+        "recalled": recalled,
+        "gates": torch.stack(gates).mean().item(),
+    }
+    return loss / total + FOUND * found / len(batch["questions"]) + RECALLED * said, figures
+
+
+def finding_loss(
+    model: FlamingoForConditionalGeneration, taken: Sequence[Tensor], facts: Sequence[tuple[int, ...]], asked: Tensor
+) -> Tensor:
+    """How little of what the answering tokens take from the memory is of the turns that hold the answer.
+
+    That these are known makes the search learnable in a few hundred steps, as in the first memory networks (Weston et
+    al. 2015, section 3.1); left to the answers alone it began after more than there was time for.
+    """
+    places = torch.zeros(len(facts), taken[0].shape[2] // model.memory.config.num_latents)
+    for row, held in enumerate(facts):
+        places[row, list(held)] = 1.0
+    slots = places.repeat_interleave(model.memory.config.num_latents, dim=1)[:, None]
+    counted = asked & (places.sum(1) > 0)[:, None]
+    losses = [
+        -((weights * slots).sum(-1) / weights.sum(-1).clamp(min=1e-6))[:, :-1].clamp(min=1e-6).log()[counted].mean()
+        for weights in taken[LOOKING]
+    ]
+    return torch.stack(losses).mean()
 
 
 def gathered(latents: Tensor, talk_turns: Sequence[Sequence[int]]) -> Slots:

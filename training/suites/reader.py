@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from data.picture_book import Renderer, Scene
 from flamingo_app.images import Source
+from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import Mark, Prompt, Turn, chat_prompt
@@ -34,14 +35,27 @@ class Reader:
     processor: FlamingoProcessor
     batch_size: int = 50
 
-    def answer(self, prompts: Sequence[Prompt], images: Sequence[Sequence[Source]], *, tokens: int = 40) -> list[str]:
-        """What the model goes on to say, up to its end of chunk, for each prompt with its pictures."""
+    def answer(
+        self,
+        prompts: Sequence[Prompt],
+        images: Sequence[Sequence[Source]],
+        *,
+        tokens: int = 40,
+        slots: Slots | None = None,
+    ) -> list[str]:
+        """What the model goes on to say, up to its end of chunk, for each prompt with its pictures.
+
+        Args:
+            tokens: most of an answer.
+            slots: a memory for each prompt; None for none.
+        """
         answers: list[str] = []
         for rows in tqdm(list(_chunks(range(len(prompts)), self.batch_size)), leave=False, desc="answering"):
             inputs = self.processor.prompts([prompts[row] for row in rows], [images[row] for row in rows])
             inputs = inputs.to(self.model.device)
             with torch.inference_mode():
-                said = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
+                memory = None if slots is None else self.model.view_memory(slots.rows(rows[0], rows[-1] + 1))
+                said = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False, memory=memory)
             new = said[:, inputs["input_ids"].shape[1] :]
             answers += [words.strip() for words in self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
         return answers

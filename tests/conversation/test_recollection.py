@@ -1,0 +1,123 @@
+"""A chat that is longer than what the model reads: what leaves the window is written, and read ever after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flamingo_app.conversation import Conversation, Memories, Message, Prefixes, Settings, reply
+from flamingo_app.conversation.recollection import by_turns
+from flamingo_app.conversation.session import read_window
+from flamingo_app.errors import PromptError
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.processing import FlamingoProcessor
+from tests import tiny
+from tests.conversation.test_session import picture
+from tests.memory.test_conversation_memory import SMALL
+
+POSITIONS = 160
+SHORT = Settings(max_new_tokens=6)
+
+
+@pytest.fixture(scope="module")
+def model() -> FlamingoForConditionalGeneration:
+    gated = {"heads": 2, "dim_head": 8}
+    return tiny.model(positions=POSITIONS, memory=SMALL | {"num_turns": 8, "gated": gated}, initializer_range=0.3)
+
+
+def talk(chat: Conversation, turns: Sequence[int]) -> list[str]:
+    return [chat.say(picture(turn), "?" * (1 + turn % 5), settings=SHORT) for turn in turns]
+
+
+def anew(chat: Conversation, settings: Settings = SHORT) -> str:
+    """What a model says to the chat's last question that has kept nothing at all."""
+    return "".join(reply(chat.model, chat.processor, chat.messages[:-1], settings=settings)).strip()
+
+
+def test_every_turn_is_answered_as_if_all_had_been_read_and_written_now(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    chat = Conversation(model, processor)
+    for turn in range(20):
+        (said,) = talk(chat, [turn])
+        assert said == anew(chat)
+    assert chat.memory is not None
+    assert chat.memory.num_written == chat.budget.num_left_out // 2 > 8
+    assert chat.budget.used <= chat.budget.room
+    assert chat.budget.next == tuple(chat.messages[chat.budget.num_left_out :][:2])
+
+
+def test_what_has_left_matters_and_can_be_switched_off(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    chat, plain = Conversation(model, processor), Conversation(model, processor)
+    talk(chat, range(12))
+    left = read_window(model, processor, chat.messages[:-1]).num_left_out
+    assert left
+    plain.messages = chat.messages[left:]
+    off = Settings(max_new_tokens=6, memory=False)
+    assert anew(chat, off) == anew(plain)
+    assert anew(chat) != anew(chat, off), "the memory is not read"
+
+
+def test_states_that_are_no_longer_kept_are_made_again_to_the_bit(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(14))
+    forgetful = Conversation(model, processor, chat.messages, memories=Memories(max_number=0))
+    assert chat.memory is not None
+    assert forgetful.memory is not None
+    assert chat.memory.slots.values.equal(forgetful.memory.slots.values)
+
+
+def test_branches_go_on_from_their_own_past(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
+    trunk = Conversation(model, processor)
+    talk(trunk, range(12))
+    branch = trunk.branch(len(trunk.messages) - 2)
+    ways = [talk(trunk, range(20, 26)), talk(branch, range(30, 36))]
+    alone = Conversation(model, processor, trunk.branch(24).messages)
+    assert talk(alone, range(20, 26)) == ways[0]
+    assert ways[0] != ways[1]
+
+
+def test_a_cache_read_with_another_memory_is_not_gone_on_from(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    """Two chats whose windows are the same, and whose pasts are not."""
+    shared, memories = Prefixes(), Memories()
+    pasts = []
+    for seed in (0, 100):
+        chat = Conversation(model, processor, prefixes=shared, memories=memories)
+        talk(chat, [seed, *range(1, 12)])
+        pasts.append(chat)
+    for chat in pasts:
+        assert chat.budget.num_left_out
+        (said,) = talk(chat, [60])
+        assert said == anew(chat)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=12))
+def test_nothing_is_refused_but_a_message_longer_than_the_window(processor: FlamingoProcessor, lengths: list[int]):
+    gated = {"heads": 2, "dim_head": 8}
+    model = tiny.model(positions=POSITIONS, memory=SMALL | {"gated": gated})
+    chat, room = Conversation(model, processor), POSITIONS - POSITIONS // 4
+    for length in lengths:
+        words = "a" * (length + 1)
+        whole = len("user: ") + length + 1 + len("\n") + len("assistant:")
+        if whole <= room:
+            chat.say(words, settings=SHORT)
+        else:
+            with pytest.raises(PromptError, match="a message of at most"):
+                chat.say(words, settings=SHORT)
+
+
+def test_messages_are_cut_into_turns():
+    ask, answer = Message(role="user", parts=("?",)), Message(role="assistant", parts=("!",))
+    assert list(by_turns([ask, answer, ask, ask, answer])) == [[ask, answer], [ask], [ask, answer]]
+    assert list(by_turns([answer, ask])) == [[answer], [ask]]
+    assert list(by_turns([])) == []
