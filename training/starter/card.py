@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from data.picture_book import objects
 from flamingo_app import load
 from training.evaluate import SUITES
@@ -17,7 +19,7 @@ from training.suites.score import scores
 README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
 ITEMS, SEED = 1000, 20_261_121
-STAGES = ("tokenizer", "vision", "language", "flamingo")
+STAGES = ("tokenizer", "vision", "language", "flamingo", "memory")
 TEMPLATE = """---
 license: mit
 library_name: flamingo-app
@@ -38,7 +40,8 @@ measuring what shots teach.
 | --- | --- | --- |
 | image tower: open_clip ModifiedResNet, 96 pixels | {vision:,} | pages and captions, places and names; then frozen |
 | language model: GPT-2, 4 layers of 192 | {language:,} | the book's language, soft words; then frozen |
-| resampler, and a gated block before every layer | {trainable:,} | captions, dialogues, made-up names |
+| resampler, and a gated block before every layer | {gates:,} | captions, dialogues, made-up names; then frozen |
+| memory, and a gated block before every layer that reads it | {memory:,} | facts of talks, asked for later |
 
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
@@ -89,10 +92,15 @@ def publish(results: dict[str, Any], folder: Path) -> None:
     sizes = {
         "vision": sum(p.numel() for p in model.vision_encoder.parameters()),
         "language": sum(p.numel() for p in model.language_model.parameters()),
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "gates": _size(model, "resampler", "gated_blocks", "added_tokens"),
+        "memory": _size(model, "memory", "memory_blocks"),
     }
     (STARTER / "README.md").write_text(card(measured, sizes))
     README.write_text(with_figures(README.read_text(), measured["suites"]))
+
+
+def _size(model: nn.Module, *parts: str) -> int:
+    return sum(p.numel() for name, p in model.named_parameters() if name.split(".")[0] in parts)
 
 
 def with_figures(readme: str, suites: dict[str, Any]) -> str:

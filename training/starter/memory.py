@@ -40,13 +40,13 @@ FACTS: dict[str, tuple[talks.Fact, int]] = {
     "name": ("named", 1), "two": ("named", 2), "three": ("named", 3), "first": ("shown", 1), "seen": ("named", 0),
     "told": ("told", 1),
 }  # fmt: skip
-SHORTEST, FIRST_LONGEST, LONGEST = 2, 6, 32  # turns of a talk; they become longer during the run
-# Up to here names alone are asked for, of short talks about nothing else: to look for a turn by what it showed is what
+SHORTEST, LONGEST = 2, 32  # turns of a talk
+# Up to here names alone are asked for, of talks about nothing else: to look for a turn by what it showed is what
 # all else grows from, and is found soonest where there is nothing else.
 NAMES_FIRST = 0.3
 IN_WINDOW = 2  # most turns that stand between memory and question
 RECALLED = 0.2  # weight of saying again what a turn said
-FOUND = 0.2  # weight of looking, while answering, at the turns that hold the answer
+FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
 LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
 PLAN = Plan(steps=1000, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
@@ -125,7 +125,7 @@ class Draw:
         ]
         if begun:
             others = [n for n in others if pool[n].fact == "named"]
-        size = random.randint(SHORTEST, FIRST_LONGEST if begun else LONGEST)
+        size = random.randint(SHORTEST, LONGEST)
         rest = random.sample(others, min(max(0, size - len(facts)), len(others)))
         talk = [*rest, *facts]
         random.shuffle(talk)

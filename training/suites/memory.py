@@ -38,6 +38,7 @@ from training.suites.score import Score
 
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)
 IN_WINDOW = 2
+LEAD = 2  # turns before the facts that name things
 FILLERS = 400  # turns, read once, from which all talks take theirs
 CONTROL_ITEMS = 200
 CONTROLS = ("truncated", "zeroed", "swapped", "blank", "in_window")
@@ -194,7 +195,7 @@ class Exam:
 def _named(exam: Exam, distance: int, random: Random, count: int) -> Item:
     things = random.sample(objects("heldout"), count)
     facts = [talks.named(t, name, random) for t, name in zip(things, exam.names(count, random), strict=True)]
-    lead = exam.others(random.randint(0, 3), things, random)
+    lead = exam.others(LEAD, things, random)
     question = talks.ask_name(random.sample(facts, count), random)
     return Item(tuple(facts), lead, exam.others(distance, things, random), exam.window(things, random), question)
 

@@ -1,0 +1,100 @@
+"""How memory is measured and taught: what is written is what a conversation writes, and no talk answers by accident."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, cast
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data import talks
+from data.picture_book import objects
+from flamingo_app.conversation import Conversation, Memories, Message
+from flamingo_app.conversation.recollection import TurnScript, by_turns
+from flamingo_app.conversation.session import read_window
+from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
+from tests import tiny
+from tests.memory.test_conversation_memory import SMALL
+from training.starter import memory as stage
+from training.suites import memory as suite
+from training.suites.reader import Reader, drawn
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    gated = {"heads": 2, "dim_head": 8}
+    model = tiny.model(positions=480, memory=SMALL | {"num_turns": 12, "gated": gated}, initializer_range=0.3)
+    return Reader(model, FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer()), batch_size=3)
+
+
+def test_a_report_has_every_point_and_its_controls(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(suite, "FILLERS", 20)
+    monkeypatch.setattr(suite.Exam, "names", lambda exam, count, random: suite.made_up_names(count, random))
+    results = suite.run(reader, seed=0, items=2, tasks=("two", "seen"), distances=(3,))
+    for task in ("two", "seen"):
+        for control in ("", "_truncated", "_zeroed", "_swapped", "_blank"):
+            assert results[f"{task}_3_turns{control}"]["count"] == 2
+
+
+def test_a_model_without_memory_has_no_such_figures():
+    processor = FlamingoProcessor(FlamingoImageProcessor(**tiny.PREPROCESS), tiny.tokenizer())
+    assert suite.run(Reader(tiny.model(), processor), seed=0, items=4) == {}
+
+
+def test_the_exam_writes_what_a_conversation_writes(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+    """Turns of a talk as episodes, and the same as messages of a chat."""
+    monkeypatch.setattr(suite, "FILLERS", 3)
+    exam, random = suite.Exam(reader, 0), Random(1)
+    turns = [talks.named(thing, name, random) for thing, name in zip(objects("heldout"), ("dax", "wug"), strict=False)]
+    messages: list[Message] = []
+    for turn in turns:
+        (scene,), words = turn.episode.scenes, turn.episode.pieces[2][0]
+        messages.append(Message(role="user", parts=(drawn([scene])[0], str(words))))
+        messages.append(Message(role="assistant", parts=(talks.NOTED,)))
+    asked = Message(role="user", parts=("?" * 390,))
+    window = read_window(reader.model, reader.processor, [*messages, asked])
+    left: tuple[TurnScript, ...] = window.left
+    assert len(left) == len(list(by_turns(messages))) == 2
+    _, state = Memories().after(reader.model, reader.processor, left)
+    item = suite.Item(tuple(turns), (), (), (), turns[0].episode)
+    written = exam.written([item, item])
+    torch.testing.assert_close(written.rows(1, 2).values, state.slots.values, atol=1e-5, rtol=1e-4)
+    assert Conversation(reader.model, reader.processor, [*messages, asked]).memory is not None
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**31), st.sampled_from(tuple(stage.SHARES)), st.booleans())
+def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(seed: int, kind: str, begun: bool):
+    draw = stage.Draw(cast(Any, None), cast(Any, None), stage.PLAN)
+    random = Random(seed)
+    pool = draw.pool(random)
+    names = [turn.name for turn in pool if turn.name]
+    assert len(set(names)) == len(names)
+    shares = {name: int(name == kind) for name in stage.SHARES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage, "SHARES", shares)
+        question = draw.asked(pool, 0.0 if begun else 1.0, random)
+    talk, answer = [pool[n] for n in question.talk], str(question.episode.pieces[-2][0])
+    facts = [talk[place] for place in question.facts]
+    assert len(facts) == (1 if begun else stage.FACTS[kind][1])
+    assert all(fact.name in answer for fact in facts)
+    assert sum(turn.fact == "told" for turn in talk) <= 1
+    about = {thing for fact in facts for thing in fact.things}
+    assert sum(bool(about & set(turn.things)) for turn in talk) == sum(bool(fact.things) for fact in facts)
+    if kind == "first" and not begun:
+        assert question.facts == (0,)
+    if kind == "seen" and not begun:
+        (thing,) = set(question.episode.scenes[-1].counts)
+        assert ("yes" in answer) == any(thing in turn.things for turn in talk)
+
+
+def test_memories_of_a_batch_hold_their_own_talks():
+    latents = torch.randn(5, 2, 3)
+    slots = stage.gathered(latents, [(4, 0), (1, 2, 3)])
+    assert slots.turns.tolist() == [[1, 2, 0], [1, 2, 3]]
+    assert slots.written.tolist() == [2, 3]
+    assert torch.equal(slots.values[0, :2], latents[[4, 0]])
+    assert torch.equal(slots.values[1], latents[[1, 2, 3]])
