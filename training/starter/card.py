@@ -107,7 +107,7 @@ def with_figures(readme: str, suites: dict[str, Any]) -> str:
     """The README with the figures between its two marks replaced."""
     before, rest = readme.split(START)
     _, after = rest.split(END)
-    table = f"| figure | right | of | share | interval |\n| --- | --- | --- | --- | --- |\n{rows(suites)}"
+    table = f"| figure | right | interval | without what tells it |\n| --- | --- | --- | --- |\n{summary(suites)}"
     return f"{before}{START}\n{table}\n{END}{after}"
 
 
@@ -124,6 +124,29 @@ def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
         rows=rows(measured["suites"]),
         **sizes,
     )
+
+
+def summary(suites: dict[str, Any]) -> str:
+    """The figures as rows of a short Markdown table: each once, its controls beside it."""
+    lines: list[str] = []
+    listed = [(suite, name, score) for suite, name, score in scores(suites)]
+    for suite, name, score in listed:
+        if any(other != name and _is_control(name, other) for kind, other, _ in listed if kind == suite):
+            continue
+        controls = [
+            f"{other.removeprefix(f'{name}_').removesuffix('_control').replace('_', ' ')} {control['accuracy']:.0%}"
+            for kind, other, control in listed
+            if kind == suite and _is_control(other, name)
+        ]
+        lines.append(
+            f"| {suite}: {name.replace('_', ' ')} | {score['accuracy']:.1%} of {score['count']} "
+            f"| {score['low']:.1%} to {score['high']:.1%} | {', '.join(controls)} |"
+        )
+    return "\n".join(lines)
+
+
+def _is_control(name: str, of: str) -> bool:
+    return name.startswith(f"{of}_") and not name.removeprefix(f"{of}_")[0].isdigit()
 
 
 def rows(suites: dict[str, Any]) -> str:
