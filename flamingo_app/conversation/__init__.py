@@ -9,7 +9,7 @@ session     the chat spelled for the model, and the answer as a stream; a conver
 
 from flamingo_app.conversation.messages import Example, Message, Part, Picture
 from flamingo_app.conversation.prefixes import Prefixes
-from flamingo_app.conversation.recollection import Memories
+from flamingo_app.conversation.recollection import Memories, Recollection, recollections
 from flamingo_app.conversation.session import Budget, Conversation, Reply, Settings, reply
 
 __all__ = [
@@ -21,7 +21,9 @@ __all__ = [
     "Part",
     "Picture",
     "Prefixes",
+    "Recollection",
     "Reply",
     "Settings",
+    "recollections",
     "reply",
 ]

@@ -103,7 +103,7 @@ def _chained(before: str, turn: str) -> str:
     return sha256(f"{before} {turn}".encode()).hexdigest()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def write(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, state: MemoryState, turn: TurnScript
 ) -> MemoryState:
@@ -111,6 +111,35 @@ def write(
     script = turn.script[: model.config.max_positions]
     inputs = script_inputs(model, processor, script, turn.pictures)
     return MemoryState(slots=model.write_turn(state.slots, **inputs), fingerprint=state.fingerprint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recollection:
+    """What the memory says of one turn.
+
+    Args:
+        turn: which, counted from 1 over what was written.
+        words: its first words, as far as they can still be told.
+    """
+
+    turn: int
+    words: str
+
+
+@torch.no_grad()
+def recollections(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, state: MemoryState
+) -> list[Recollection]:
+    """The memory in words, turn by turn; or place by place, where every turn rewrites all of them."""
+    ids = model.recall(state.slots).argmax(dim=-1).tolist()
+    held = sorted(turn for turn in state.slots.turns[0].tolist() if turn)
+    said: list[Recollection] = []
+    for turn, tokens in zip(held, ids, strict=True):
+        end = model.config.end_of_chunk_token_id
+        whole = tokens[: tokens.index(end)] if end in tokens else tokens
+        words = processor.tokenizer.decode(whole, skip_special_tokens=True)
+        said.append(Recollection(turn=turn, words=" ".join(words.split())))
+    return said
 
 
 def script_inputs(

@@ -45,6 +45,7 @@ class Settings:
         num_likeliest: log-probabilities are wanted, and those of so many of the likeliest tokens beside each.
         gate_scale: what the model's gates are multiplied with; 0 is the language model alone.
         memory: read what has left the window, where the model has a memory.
+        forgotten: how many of the first turns are not read there.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -55,6 +56,7 @@ class Settings:
     num_likeliest: int | None = None
     gate_scale: float = 1.0
     memory: bool = True
+    forgotten: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,8 +238,9 @@ def _speak(
 ) -> Iterator[str]:
     """Give the answer word by word, then keep what was read and said, however it ended."""
     condition = (settings.gate_scale, "")
-    if window.left and settings.memory and model.config.memory is not None:
-        name, answer.memory = memories.after(model, processor, window.left)
+    left = window.left[settings.forgotten :]
+    if left and settings.memory and model.config.memory is not None:
+        name, answer.memory = memories.after(model, processor, left)
         condition = (settings.gate_scale, name)
     # Words that come before their picture see it only where both are read in one call: there nothing is kept.
     kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
@@ -286,7 +289,7 @@ def _speak(
                 kept.keep(script[:held], read, condition)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _viewed(model: FlamingoForConditionalGeneration, state: MemoryState) -> MemoryView:
     return model.view_memory(state.slots)
 

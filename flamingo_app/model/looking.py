@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import MemoryView
 
 
 @torch.no_grad()
@@ -17,17 +18,20 @@ def look(
     pixel_values: Float[Tensor, "1 images 1 3 height width"],
     *,
     gate_scale: float = 1.0,
+    memory: MemoryView | None = None,
 ) -> Float[Tensor, "tokens images patches"]:
     """How much each token of one text took of each patch of each of its pictures.
 
     Every gated block counts with its gate. A latent stands for patches as attention rollout says (Abnar and Zuidema
     2020): each resampler layer takes half from below and half from what it attends to.
+
+    What they took of a memory is left in its own trace.
     """
     patches = model.vision_encoder(pixel_values.to(model.dtype))
     layers: list[Tensor] = []
     latents = model.resampler(patches, layers)
     blocks: list[Tensor] = []
-    model(input_ids, latents=latents, gate_scale=gate_scale, trace=blocks)
+    model(input_ids, latents=latents, gate_scale=gate_scale, trace=blocks, memory=memory)
     taken = torch.stack(blocks).sum(dim=0)[0]
     by_picture = rearrange(taken, "tokens (images latents) -> images tokens latents", images=latents.shape[1])
     seen = by_picture @ rollout(layers, patches.shape[3])

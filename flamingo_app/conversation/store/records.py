@@ -47,12 +47,19 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A whole conversation."""
+    """A whole conversation.
+
+    Args:
+        remembers: whether what has left the window is read.
+        forgotten: how many of the first turns are not, all the same.
+    """
 
     id: str
     title: str
     turns: tuple[SavedTurn, ...] = ()
     examples: tuple[Example, ...] = ()
+    remembers: bool = True
+    forgotten: int = 0
 
     @property
     def messages(self) -> list[Message]:

@@ -77,7 +77,14 @@ class Store:
                 for turn in connection.execute(of_it).mappings()
             ]
         examples = read_examples(row["examples"], self.pictures)
-        return Saved(id=identity, title=row["title"], turns=tuple(kept), examples=examples)
+        return Saved(
+            id=identity,
+            title=row["title"],
+            turns=tuple(kept),
+            examples=examples,
+            remembers=row["remembers"],
+            forgotten=row["forgotten"],
+        )
 
     def ask(self, owner: str, identity: str, number: int, said: Sequence[Part]) -> None:
         """Keep what the user said as a turn's beginning; turns from that number on are replaced.
@@ -132,6 +139,12 @@ class Store:
             _show(connection, identity, [example.picture for example in examples])
             _touch(connection, identity, examples=write_examples(examples))
 
+    def remember(self, owner: str, identity: str, *, remembers: bool, forgotten: int) -> None:
+        """Choose whether the memory is read, and how many of the first turns are forgotten."""
+        with self.engine.begin() as connection:
+            _own(connection, owner, identity)
+            _touch(connection, identity, remembers=remembers, forgotten=forgotten)
+
     def delete(self, owner: str, identity: str) -> None:
         """Forget a conversation; its pictures go once nothing shows them, see `sweep`."""
         with self.engine.begin() as connection:
@@ -143,7 +156,9 @@ class Store:
         """Another conversation that begins with the first turns of this one; returns its id."""
         saved = self.load(owner, identity)
         title = f"{saved.title} (branch)"
-        return self.add(owner, title=title, kept=saved.turns[:num_turns], examples=saved.examples)
+        branch = self.add(owner, title=title, kept=saved.turns[:num_turns], examples=saved.examples)
+        self.remember(owner, branch, remembers=saved.remembers, forgotten=min(saved.forgotten, num_turns))
+        return branch
 
     def add(self, owner: str, *, title: str, kept: Sequence[SavedTurn], examples: Sequence[Example] = ()) -> str:
         """Keep a conversation that was had before, all of it or nothing; returns its id."""
@@ -226,6 +241,8 @@ def _own(connection: Connection, owner: str, identity: str) -> Any:
 
 def _cut(connection: Connection, identity: str, number: int) -> None:
     connection.execute(delete(turns).where(turns.c.conversation == identity, turns.c.number >= number))
+    further = (conversations.c.id == identity, conversations.c.forgotten > number)
+    connection.execute(update(conversations).where(*further).values(forgotten=number))
 
 
 def _show(connection: Connection, identity: str, pictures: Sequence[Picture]) -> None:

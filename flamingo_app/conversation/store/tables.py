@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, Boolean, Column, Float, ForeignKey, Integer, MetaData, String, Table, Text, true
 
 metadata = MetaData()
 
@@ -16,6 +16,8 @@ conversations = Table(
     Column("examples", JSON, nullable=False),
     Column("created", Float, nullable=False),
     Column("updated", Float, nullable=False),
+    Column("remembers", Boolean, nullable=False, server_default=true()),
+    Column("forgotten", Integer, nullable=False, server_default="0"),
 )
 
 turns = Table(

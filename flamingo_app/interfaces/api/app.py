@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -145,6 +146,7 @@ def _prepare(service: Service, body: ChatRequest, asker: str, fetch: Callable[[s
             saved = service.store.load(asker, body.conversation)
         number, new = len(saved.turns), messages[-1]
         messages = [*saved.messages, new]
+        settings = replace(settings, memory=saved.remembers, forgotten=saved.forgotten)
     first = service.reply(messages, settings=settings, stop=stop)
     ticket = service.desk.enter(None if asker == EVERYBODY else asker)
     try:

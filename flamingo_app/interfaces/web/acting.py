@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any
 
@@ -21,6 +21,7 @@ from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web import views
 from flamingo_app.interfaces.web.drafts import Draft, read_draft, read_picture, show_draft, uploaded
 from flamingo_app.interfaces.web.looking import look_at
+from flamingo_app.interfaces.web.remembering import num_left, remembering
 from flamingo_app.interfaces.web.views import View, line
 from flamingo_app.interfaces.web.visitors import owner_of
 
@@ -129,16 +130,22 @@ class Acting:
             case {"do": "look", "turn": int(number)} if 0 <= number < len(saved.turns):
                 before = [message for turn in saved.turns[: number + 1] for message in turn.messages]
                 answer = saved.turns[number].answer or ""
-                seen = look_at(
+                seen, shares = look_at(
                     self.service,
                     before[:-1],
                     answer,
                     saved.examples,
                     gate_scale=float(gates),
+                    forgotten=saved.forgotten,
                     address=lambda picture: views.address(page.conversation, picture),
                 )
                 notice = "" if seen["pictures"] else line("There is no picture in what the model read.")
-                return View(history=self._bubbles(page, saved), looking=seen, notice=notice)
+                return View(
+                    history=self._bubbles(page, saved),
+                    looking=seen,
+                    memory=remembering(self.service, saved, shares or None),
+                    notice=notice,
+                )
             case _:
                 return View(history=self._bubbles(page, saved))
 
@@ -168,6 +175,23 @@ class Acting:
                 return View()
         return self._all(page, owner)
 
+    def on_memory(self, page: OpenPage, payload: Any, request: gr.Request) -> View:
+        """What is done with the memory: read it or not, forget what is in it."""
+        owner = self._owner(request)
+        saved = self._saved(page, owner)
+        if page.conversation is None:
+            return View(memory=remembering(self.service, saved))
+        match payload:
+            case {"do": "read", "on": bool(on)}:
+                self.service.store.remember(owner, page.conversation, remembers=on, forgotten=saved.forgotten)
+            case {"do": "forget"}:
+                left = num_left(self.service, saved)
+                self.service.store.remember(owner, page.conversation, remembers=saved.remembers, forgotten=left)
+            case _:
+                return View()
+        saved = self._saved(page, owner)
+        return View(memory=remembering(self.service, saved), budget=views.budget(self.service, saved))
+
     def on_shots(self, page: OpenPage, payload: Any, request: gr.Request) -> View:
         """What is done with examples: use them, save them as a set, take a saved set."""
         owner, store = self._owner(request), self.service.store
@@ -194,6 +218,7 @@ class Acting:
         page.stop = stop = threading.Event()
         before = saved.turns[:number]
         messages = [message for turn in before for message in turn.messages]
+        settings = replace(settings, memory=saved.remembers, forgotten=saved.forgotten)
         asked = Message(role="user", parts=said)
         answer = service.reply([*messages, asked], examples=saved.examples, settings=settings, stop=stop)
         with service.desk.enter(owner) as ticket:
@@ -237,6 +262,7 @@ class Acting:
             ),
             budget=views.budget(self.service, saved),
             looking={},
+            memory=remembering(self.service, saved),
         )
 
     def _saved(self, page: OpenPage, owner: str) -> Saved:

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 from flamingo_app.conversation import Example, Message, Picture
+from flamingo_app.conversation.recollection import TurnScript
 from flamingo_app.conversation.session import read_window
 from flamingo_app.interfaces.service import Service
+from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.looking import look
 
 
+@torch.no_grad()
 def look_at(
     service: Service,
     messages: Sequence[Message],
@@ -20,19 +23,25 @@ def look_at(
     examples: Sequence[Example],
     *,
     gate_scale: float,
+    forgotten: int,
     address: Callable[[Picture], str],
-) -> dict[str, Any]:
-    """The words of an answer, the pictures in the window, and for each word a map of each picture, from 0 to 1.
+) -> tuple[dict[str, Any], dict[int, float]]:
+    """What the words of an answer were taken from.
 
     Args:
         messages: the chat up to the question.
         answer: what was answered.
+        forgotten: how many of the first turns the memory leaves out.
         address: where the browser finds a picture.
+
+    Returns:
+        The words, the pictures in the window, and for each word a map of each picture, from 0 to 1; and of what the
+        whole answer took from the memory the share of each turn that was written.
     """
     model, processor = service.model, service.processor
     window = read_window(model, processor, messages, examples)
     if not window.pictures:
-        return {"words": answer.split(), "pictures": [], "maps": [[] for _ in answer.split()]}
+        return {"words": answer.split(), "pictures": [], "maps": [[] for _ in answer.split()]}, {}
     image, asked = model.config.image_token_id, [*window.script]
     words = answer.split()
     spelled = [
@@ -43,7 +52,15 @@ def look_at(
     ]
     ids = ids[: model.config.max_positions]
     pixels, _ = processor.image_processor.rows([[picture.open() for picture in window.pictures]])
-    seen = look(model, torch.tensor([ids], device=model.device), pixels.to(model.device), gate_scale=gate_scale)
+    state = _memory(service, window.left[forgotten:])
+    taken: list[torch.Tensor] = []
+    seen = look(
+        model,
+        torch.tensor([ids], device=model.device),
+        pixels.to(model.device),
+        gate_scale=gate_scale,
+        memory=None if state is None else model.view_memory(state.slots, taken),
+    )
     maps: list[Any] = []
     place = len(asked) - 1  # a token was chosen where the one before it was read
     for word in spelled:
@@ -51,12 +68,28 @@ def look_at(
         maps.append((mean / mean.max().clamp(min=1e-9)).unflatten(-1, (_side(mean), -1)).cpu())
         place += len(word)
     shown = sorted({int(word.amax(dim=(1, 2)).argmax()) for word in maps}) if maps else []
-    return {
+    looked = {
         "words": words,
         "pictures": [address(window.pictures[picture]) for picture in shown],
         "maps": [[_rounded(word[picture]) for picture in shown] for word in maps],
         "fit": processor.image_processor.resize_mode,
     }
+    return looked, {} if state is None else _shares(taken, state, from_token=len(asked) - 1)
+
+
+def _memory(service: Service, left: Sequence[TurnScript]) -> MemoryState | None:
+    if not left or service.model.config.memory is None:
+        return None
+    return service.memories.after(service.model, service.processor, left)[1]
+
+
+def _shares(taken: Sequence[torch.Tensor], state: MemoryState, *, from_token: int) -> dict[int, float]:
+    """Of what an answer's tokens took from the memory, the share of each turn."""
+    turns = state.slots.turns[0]
+    of_slots = torch.stack(list(taken)).sum(dim=0)[0, from_token:].sum(dim=0)
+    of_places = of_slots.view(len(turns), -1).sum(dim=1)
+    shares = of_places / of_places.sum().clamp(min=1e-9)
+    return {int(turn): float(shares[turns == turn].sum()) for turn in turns.unique() if turn}
 
 
 def _side(seen: torch.Tensor) -> int:

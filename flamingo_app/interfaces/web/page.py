@@ -45,6 +45,8 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         examples(folder / "examples")
         with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel"):
             shots = part("shots", {})
+        with gr.Accordion("What it remembers", open=False, elem_id="memory-panel"):
+            memory = part("memory", {})
         with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel"):
             looking = part("looking", {})
             gates = gr.Slider(
@@ -56,7 +58,7 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
             gr.HTML(card.about(describe(service.name, service.model)))
 
-        view = [history, notice, box, stop, shelf, shots, budget, looking]
+        view = [history, notice, box, stop, shelf, shots, budget, looking, memory]
 
         def answer(event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any]) -> None:
             # Our own queue tells a place, so gradio's lets everybody in.
@@ -72,6 +74,7 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         act(history.submit, acting.on_turn, [state, history, gates])
         act(shelf.submit, acting.on_shelf, [state, shelf])
         act(shots.submit, acting.on_shots, [state, shots])
+        act(memory.submit, acting.on_memory, [state, memory])
         add_endpoints(service)
         stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page

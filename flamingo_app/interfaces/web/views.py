@@ -30,6 +30,7 @@ class View(NamedTuple):
     shots: Any = KEEP
     budget: Any = KEEP
     looking: Any = KEEP
+    memory: Any = KEEP
 
 
 def line(words: str) -> str:
@@ -89,7 +90,9 @@ def budget(service: Service, saved: Saved | None) -> str:
     read, pictures = len(window.script), len(window.pictures)
     words = f"{read} of {window.room} tokens are read, {pictures} picture{'s' * (pictures != 1)} among them."
     if window.num_left_out:
-        words += f" The first {window.num_left_out} messages no longer fit: the model does not see them any more."
+        read_on = service.model.config.memory is not None and saved.remembers
+        told = "it has them in its memory." if read_on else "the model does not see them any more."
+        words += f" The first {window.num_left_out} messages no longer fit: {told}"
     words += " When it is full, the oldest turns leave it first, down to half."
     return _meter(read, window.room, words)
 

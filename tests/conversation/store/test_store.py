@@ -221,3 +221,17 @@ def test_a_database_that_cannot_be_had_is_one_line_without_its_password(url: str
         open_database(url)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_forgotten_stays_so_as_far_as_there_are_turns(store: Store, owner: str, chat: str):
+    saved = store.load(owner, chat)
+    assert (saved.remembers, saved.forgotten) == (True, 0)
+    store.remember(owner, chat, remembers=False, forgotten=2)
+    assert (store.load(owner, chat).remembers, store.load(owner, chat).forgotten) == (False, 2)
+    branch = store.load(owner, store.branch(owner, chat, 1))
+    assert (branch.remembers, branch.forgotten) == (False, 1)
+    store.cut(owner, chat, 1)
+    store.ask(owner, chat, 1, ("new",))
+    assert store.load(owner, chat).forgotten == 1, "a new turn in a forgotten one's place is forgotten"
+    with pytest.raises(ConversationError):
+        store.remember("somebody else", chat, remembers=True, forgotten=0)
