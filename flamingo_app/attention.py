@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
@@ -51,13 +53,33 @@ def attention_weights(
     return logits.softmax(dim=-1).nan_to_num(0.0).mean(dim=1)
 
 
-class FeedForward(nn.Sequential):
-    """Layer norm, and a hidden layer `mult` times as wide, without biases (Alayrac et al. 2022, appendix A.1)."""
+class GatedUnit(nn.Module):
+    """One half of the width, through an activation, gates the other (Shazeer 2020, "GLU variants improve Transformer")."""
 
-    def __init__(self, dim: int, mult: int, activation: Activation = "gelu") -> None:
+    def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def forward(self, x: Float[Tensor, "*batch double_width"]) -> Float[Tensor, "*batch width"]:
+        x, gates = x.chunk(2, dim=-1)
+        return x * self.activation(gates)
+
+
+class FeedForward(nn.Sequential):
+    """A norm, and a hidden layer `mult` times as wide, without biases (Alayrac et al. 2022, appendix A.1)."""
+
+    def __init__(
+        self, dim: int, mult: int | float, activation: Activation = "gelu", rms_norm_eps: float | None = None
+    ) -> None:
+        hidden, gated = round(mult * dim), activation == "swiglu"
         super().__init__(
-            nn.LayerNorm(dim),
-            nn.Linear(dim, mult * dim, bias=False),
-            ACT2FN[activation],
-            nn.Linear(mult * dim, dim, bias=False),
+            make_norm(dim, rms_norm_eps),
+            nn.Linear(dim, 2 * hidden if gated else hidden, bias=False),
+            GatedUnit(F.silu) if gated else ACT2FN[activation],
+            nn.Linear(hidden, dim, bias=False),
         )
+
+
+def make_norm(dim: int, rms_norm_eps: float | None = None) -> nn.Module:
+    """A layer norm; an RMS norm where an epsilon for it is given."""
+    return nn.LayerNorm(dim) if rms_norm_eps is None else nn.RMSNorm(dim, eps=rms_norm_eps)

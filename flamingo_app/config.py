@@ -11,7 +11,7 @@ from flamingo_app.errors import ConfigError
 
 Part = TypeVar("Part")
 Attend = Literal["latest", "all_previous", "next"]
-Activation = Literal["gelu", "relu", "relu2"]
+Activation = Literal["gelu", "relu", "relu2", "swiglu"]
 MemoryEncoder = Literal["perceiver_io", "memformer", "linformer"]
 MemoryUpdating = Literal["competing", "memformer"]
 
@@ -47,8 +47,12 @@ class ResamplerConfig:
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the width of a patch.
-        activation: of that layer; "relu2", the square of "relu", in some of flamingo-mini's models.
+        activation: of that layer; "relu2", the square of "relu", in some of flamingo-mini's models; "swiglu" in Idefics'
+            gated blocks.
         max_frames: frames with an embedding of their own; None for pictures alone, without frame embeddings.
+        embed_single_frames: whether a picture, a clip of one frame, gets the first frame's; not in flamingo-pytorch.
+        max_images: pictures of one text with an embedding of their own by their order, as in flamingo-pytorch; None for
+            any number without.
         qk_norm: layer norms on queries and keys, as in Idefics.
         num_positions: patches with a learned position each, for towers whose maps carry no position; None for none.
     """
@@ -60,6 +64,8 @@ class ResamplerConfig:
     ff_mult: int = 4
     activation: Activation = "gelu"
     max_frames: int | None = None
+    embed_single_frames: bool = True
+    max_images: int | None = None
     qk_norm: bool = False
     num_positions: int | None = None
 
@@ -70,22 +76,30 @@ class GatedConfig:
 
     Attributes:
         every: one block before every so many decoder layers.
-        first: first decoder layer with a block before it: 0 in flamingo-mini; None is `every - 1`, as in OpenFlamingo.
+        first: first decoder layer with a block: 0 in flamingo-mini; None is `every - 1`, as in OpenFlamingo.
+        after: the block stands after its layer, as in flamingo-pytorch, not before it.
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the language model's width.
         activation: of that layer, as in `ResamplerConfig`.
+        rms_norm_eps: epsilon of RMS norms, as in Idefics; None for layer norms.
+        qk_norm: norms on queries and keys, as in some of Idefics' models.
+        vector_gates: a gate for each number of the width, as in some of Idefics' models, not one for all.
     """
 
     every: int = 1
     first: int | None = None
+    after: bool = False
     heads: int = 8
     dim_head: int = 64
-    ff_mult: int = 4
+    ff_mult: int | float = 4
     activation: Activation = "gelu"
+    rms_norm_eps: float | None = None
+    qk_norm: bool = False
+    vector_gates: bool = False
 
     def layers(self, num_layers: int) -> range:
-        """Indices of the decoder layers that have a gated block before them."""
+        """Indices of the decoder layers that have a gated block."""
         first = self.every - 1 if self.first is None else self.first
         return range(first, num_layers, self.every)
 
@@ -122,6 +136,33 @@ class MemoryConfig:
     max_tokens: int = 512
     recalled_tokens: int = 32
     gated: GatedConfig = GatedConfig()
+
+
+class PaLMConfig(PreTrainedConfig):
+    """The language model of flamingo-pytorch, see `model/palm.py`.
+
+    Attributes:
+        vocab_size: number of tokens.
+        hidden_size: width.
+        intermediate_size: width of the feed-forward's hidden layer.
+        num_hidden_layers: number of blocks.
+        num_attention_heads: heads of queries; they share one head of keys and values.
+        head_dim: size of a head.
+    """
+
+    model_type = "flamingo_palm"
+
+    vocab_size: int = 256
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    head_dim: int = 64
+    tie_word_embeddings: bool = True
+    initializer_range: float = 0.02
+
+
+AutoConfig.register(PaLMConfig.model_type, PaLMConfig)  # so that it can stand in a `text_config`
 
 
 class FlamingoConfig(PreTrainedConfig):
@@ -224,7 +265,7 @@ class FlamingoConfig(PreTrainedConfig):
 
     @property
     def gated_layers(self) -> tuple[int, ...]:
-        """Indices of the decoder layers that have a gated block before them."""
+        """Indices of the decoder layers that have a gated block."""
         return tuple(self.gated.layers(self.text_config.num_hidden_layers))
 
     @property

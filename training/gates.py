@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import opening
 
 SHUT = 0.01
 
@@ -14,7 +15,7 @@ def gates(model: FlamingoForConditionalGeneration) -> dict[str, float]:
     opened: dict[str, float] = {}
     for layer, block in zip(model.config.gated_layers, model.gated_blocks, strict=True):
         for name in ("attn_gate", "ff_gate"):
-            opened[f"layer {layer} {name.removesuffix('_gate')}"] = getattr(block, name).detach().float().tanh().item()
+            opened[f"layer {layer} {name.removesuffix('_gate')}"] = opening(getattr(block, name))
     return opened
 
 

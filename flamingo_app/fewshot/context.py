@@ -21,6 +21,10 @@ from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, encode, refuse_special_tokens, shots_prompt
 
 
+Place = tuple[int, int]
+"""A shot, and how many pictures stand before it where the model asks for that; else 0."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Shots before pictures. Shots are encoded once, and read once where they are the same for every picture.
@@ -48,7 +52,7 @@ class Context:
     room: int = 32
     seed: int = 0
     pictured: bool = True
-    _encoded: dict[int, Tensor] = field(default_factory=dict[int, Tensor], init=False)
+    _encoded: dict[Place, Tensor] = field(default_factory=dict[Place, Tensor], init=False)
     _prefixes: dict[int | None, Prefix] = field(default_factory=dict[int | None, Prefix], init=False)
 
     def __post_init__(self) -> None:
@@ -62,12 +66,13 @@ class Context:
         Args:
             order: None for the shots' own order; a number for a random choice in a random order, another for each.
         """
-        own = self.latents(pictures)
         if self._is_shared:
+            own = self.latents(pictures, [self._num_pictured(self._chosen(order))] * len(pictures))
             query = caption_prompt(lead_in=self.lead_in)
             prefix = self._prefix(order) if self.shots else None
             return Asked(prompts=[query] * len(own), latents=list(own[:, None]), prefix=prefix)
         rows = self._rows(pictures, order)
+        own = self.latents(pictures, [self._num_pictured(row) for row in rows])
         return Asked(
             prompts=[caption_prompt(self._texts(row), lead_in=self.lead_in, pictured=self.pictured) for row in rows],
             latents=[
@@ -119,14 +124,19 @@ class Context:
         return (self.model.config.max_positions or math.inf) - len(query) - self.room
 
     def _shot_latents(self, row: Sequence[int]) -> Float[Tensor, "shots latents dim"]:
-        """Each is encoded when it is first shown."""
-        new = [shot for shot in dict.fromkeys(row) if shot not in self._encoded]
+        """Each is encoded when it is first shown in its place."""
+        ordered = self.model.config.resampler.max_images is not None
+        places = [(shot, place if ordered else 0) for place, shot in enumerate(row)]
+        new = [place for place in dict.fromkeys(places) if place not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]
-            self._encoded.update(
-                zip(part, self.latents(self._pixels([self.shots[shot].image for shot in part])), strict=True)
-            )
-        return torch.stack([self._encoded[shot] for shot in row])
+            pixels = self._pixels([self.shots[shot].image for shot, _ in part])
+            self._encoded.update(zip(part, self.latents(pixels, [before for _, before in part]), strict=True))
+        return torch.stack([self._encoded[place] for place in places])
+
+    def _num_pictured(self, row: Sequence[int]) -> int:
+        """Pictures that stand before the one that is asked about."""
+        return len(row) if self.pictured else 0
 
     @cached_property
     def _shot_embeddings(self) -> Float[Tensor, "shots embed_dim"]:
@@ -138,9 +148,12 @@ class Context:
         return self.processor.image_processor.pixels(pictures)
 
     @torch.inference_mode()
-    def latents(self, pixels: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures latents dim"]:
-        """Media latents of single pictures."""
-        return self.model.encode_images(pixels.to(self.model.device)[:, None, None])[:, 0]
+    def latents(
+        self, pixels: Float[Tensor, "pictures 3 height width"], seen: Sequence[int]
+    ) -> Float[Tensor, "pictures latents dim"]:
+        """Media latents of single pictures, each after so many others."""
+        pixels = pixels.to(self.model.device)[:, None, None]
+        return self.model.encode_images(pixels, torch.tensor(seen, device=pixels.device))[:, 0]
 
     @torch.inference_mode()
     def _embeddings(self, pixels: Float[Tensor, "pictures 3 height width"]) -> Float[Tensor, "pictures embed_dim"]:

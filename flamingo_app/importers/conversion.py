@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flamingo_app.config import FlamingoConfig
 from flamingo_app.errors import CheckpointError
-from flamingo_app.importers import flamingo_mini, open_flamingo, otter
+from flamingo_app.importers import flamingo_mini, flamingo_pytorch, idefics, open_flamingo, otter
 from flamingo_app.importers.clip_vision import save_tower
 from flamingo_app.importers.language_model import convert_text, save_text
 from flamingo_app.importers.peer import Options, Peer
@@ -73,11 +73,11 @@ def read_peer(weights: Weights, folder: Path, options: Options) -> Peer:
     Raises:
         CheckpointError: nobody here knows such names.
     """
-    for family in (otter, flamingo_mini, open_flamingo):
+    for family in (otter, flamingo_mini, idefics, flamingo_pytorch, open_flamingo):
         if family.recognises(weights):
             return family.read(weights, folder, options)
     raise CheckpointError(
-        expected="a checkpoint of OpenFlamingo, Otter or flamingo-mini",
+        expected="a checkpoint of OpenFlamingo, Otter, Idefics, flamingo-mini or flamingo-pytorch",
         got=f"{weights.file}, whose first weight is {next(iter(weights))}",
         remedy="import one of these, or build a new model with from_backbones",
     )

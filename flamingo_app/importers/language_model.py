@@ -104,9 +104,12 @@ def save_text(state: State, config: PreTrainedConfig, folder: Path) -> None:
 
 
 def _table(peer: Peer, weights: Weights, name: str, width: int) -> Tensor:
-    """The peer's embedding, with a row for `<image>` where the peer has no such token."""
-    rows = weights.take(peer.text(name), (peer.tokens.rows, width))
-    copied = peer.tokens.copied
+    """The peer's embedding as one table, with a row for `<image>` where the peer has no such token."""
+    tokens, (main, *apart) = peer.tokens, peer.text(name)
+    rows = weights.take([main], (tokens.rows - tokens.apart, width))
+    if apart:
+        rows = torch.cat([rows, weights.take(apart, (tokens.apart, width))])
+    copied = tokens.copied
     return rows if copied is None else torch.cat([rows, rows[copied : copied + 1]])
 
 

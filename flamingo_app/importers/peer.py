@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +32,7 @@ class Options:
         attend: which picture a token sees; None is what the peer's own code does.
         patches: whether the image tower's last layer norm was applied; None is what the peer's own code did when its
             released models were trained.
+        image_size: pixels of a picture's side, for a checkpoint that brings an image tower and does not say.
     """
 
     lm: str | None = None
@@ -39,6 +40,7 @@ class Options:
     tokenizer: str | None = None
     attend: Attend | None = None
     patches: Literal["raw", "normed"] | None = None
+    image_size: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,14 @@ class Peer:
     stores_output_table: bool = True
     copies: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def rename(name: str, parts: Mapping[str, tuple[str, ...]], prefix: str) -> tuple[str, ...]:
+    """A name of ours with a part of it as the peer has it, behind a prefix; a name without such a part keeps its own."""
+    for ours, theirs in parts.items():
+        if found := re.fullmatch(rf"(.*\.)?{re.escape(ours)}(\.weight|\.bias|)", name):
+            return tuple(f"{prefix}{found[1] or ''}{part}{found[2]}" for part in theirs)
+    return (prefix + name,)
 
 
 def indices(weights: Weights, pattern: str) -> set[int]:

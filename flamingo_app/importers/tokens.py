@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from flamingo_app.errors import CheckpointError
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
@@ -22,6 +24,8 @@ class Tokens:
 
     Attributes:
         copied: the row of the peer's that `<image>` speaks with, where the peer has no such token.
+        apart: how many of the rows, the last, the peer keeps in a table of their own.
+        own: how many rows, the last, are ours to train; None for those of the special tokens.
         tokenizer: None where none was found.
     """
 
@@ -30,6 +34,8 @@ class Tokens:
     pad: int
     rows: int
     copied: int | None = None
+    apart: int = 0
+    own: int | None = None
     tokenizer: Any = None
 
     @property
@@ -40,7 +46,7 @@ class Tokens:
     def fields(self) -> dict[str, int]:
         """Of `FlamingoConfig`."""
         last = max(self.rows, self.image + 1)
-        count = last - min(self.image, self.end_of_chunk)
+        count = last - min(self.image, self.end_of_chunk) if self.own is None else self.own
         ours = count <= OWN_ROWS and max(self.image, self.end_of_chunk, self.pad) == last - 1
         return {
             "image_token_id": self.image,
@@ -81,6 +87,32 @@ def tokens_of(tokenizer: Any, added: Sequence[str]) -> Tokens:
         tokenizer.add_special_tokens({"pad_token": "<PAD>"})
     image, end = tokenizer.convert_tokens_to_ids([IMAGE_TOKEN, END_OF_CHUNK_TOKEN])
     return Tokens(image=image, end_of_chunk=end, pad=tokenizer.pad_token_id, rows=len(tokenizer), tokenizer=tokenizer)
+
+
+def respell(tokenizer: Any, spellings: Mapping[int, str]) -> Any:
+    """A tokenizer that spells some of its tokens as we do, for a peer that has them under other names; None of None.
+
+    They are special from now on: no text that a user types becomes one.
+    """
+    if tokenizer is None:
+        return None
+    ours = {tokenizer.convert_ids_to_tokens(identity): spelling for identity, spelling in spellings.items()}
+    described = _respelled(json.loads(tokenizer.backend_tokenizer.to_str()), ours)
+    marks = {name: ours.get(str(token), str(token)) for name, token in tokenizer.special_tokens_map.items()}
+    made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), **marks)
+    made.add_special_tokens({"extra_special_tokens": list(spellings.values())}, replace_extra_special_tokens=False)
+    made.pad_token = made.pad_token or spellings[max(spellings)]
+    made.padding_side = "left"
+    return made
+
+
+def _respelled(described: Any, spellings: Mapping[str, str]) -> Any:
+    if isinstance(described, dict):
+        found = cast("dict[str, Any]", described)
+        return {spellings.get(name, name): _respelled(value, spellings) for name, value in found.items()}
+    if isinstance(described, list):
+        return [_respelled(value, spellings) for value in cast("list[Any]", described)]
+    return spellings.get(described, described) if isinstance(described, str) else described
 
 
 def add_in_order(tokenizer: Any, added: Sequence[str]) -> None:

@@ -40,11 +40,26 @@ class Weights:
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 
-    def length(self, name: str) -> int:
-        """The first axis of a tensor whose size only the checkpoint knows."""
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Of a tensor whose size only the checkpoint knows.
+
+        Raises:
+            CheckpointError: it is missing.
+        """
         if name not in self._tensors:
             raise missing(name, ["any number", "..."], self.file)
-        return len(self._tensors[name])
+        return tuple(self._tensors[name].shape)
+
+    def length(self, name: str, axis: int = 0) -> int:
+        """One axis of such a tensor.
+
+        Raises:
+            CheckpointError: it is missing, or has no such axis.
+        """
+        shape = self.shape(name)
+        if len(shape) <= axis:
+            raise misshapen(name, ["any number"] * (axis + 1), shape, self.file)
+        return shape[axis]
 
     def take(self, names: Sequence[str], shape: Sequence[int]) -> Tensor:
         """The tensor of this shape, joined row by row where the peer keeps it under several names.
@@ -61,11 +76,7 @@ class Weights:
             raise missing(name, shape, self.file)
         tensor = self._tensors[name]
         if [axis for axis in tensor.shape if axis != 1] != [axis for axis in shape if axis != 1]:
-            raise CheckpointError(
-                expected=f"{name} of shape {shape}",
-                got=f"shape {list(tensor.shape)} in {self.file}",
-                remedy="check --lm, --vision and --tokenizer; if they are right, the file is damaged: fetch it again",
-            )
+            raise misshapen(name, shape, tensor.shape, self.file)
         self.taken.add(name)
         return tensor.reshape(shape)
 
@@ -76,6 +87,15 @@ def missing(name: str, shape: Sequence[int | str], file: str) -> CheckpointError
         expected=f"{name} of shape {list(shape)}",
         got=f"{file} without it",
         remedy="the file is damaged or only a part of the whole: fetch it again",
+    )
+
+
+def misshapen(name: str, shape: Sequence[int | str], found: Sequence[int], file: str) -> CheckpointError:
+    """What to raise where a tensor has another shape."""
+    return CheckpointError(
+        expected=f"{name} of shape {list(shape)}",
+        got=f"shape {list(found)} in {file}",
+        remedy="check --lm, --vision and --tokenizer; if they are right, the file is damaged: fetch it again",
     )
 
 

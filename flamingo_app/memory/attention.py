@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from flamingo_app.attention import attend, merge_heads, split_heads
+from flamingo_app.attention import GatedUnit, attend, merge_heads, split_heads
 from flamingo_app.errors import ConfigError
 
 
@@ -55,14 +55,6 @@ def head_size(dim: int, heads: int) -> int:
     return dim // heads
 
 
-class GEGLU(nn.Module):
-    """One half of the width gates the other (Shazeer 2020, "GLU variants improve Transformer")."""
-
-    def forward(self, x: Float[Tensor, "*batch double_width"]) -> Float[Tensor, "*batch width"]:
-        x, gates = x.chunk(2, dim=-1)
-        return x * F.gelu(gates)
-
-
 class FeedForward(nn.Sequential):
     """Layer norm, and a hidden layer `mult` times as wide; `gated` by a GEGLU as in Perceiver IO."""
 
@@ -71,6 +63,6 @@ class FeedForward(nn.Sequential):
         super().__init__(
             nn.LayerNorm(dim),
             nn.Linear(dim, 2 * hidden if gated else hidden),
-            GEGLU() if gated else nn.GELU(),
+            GatedUnit(F.gelu) if gated else nn.GELU(),
             nn.Linear(hidden, dim),
         )

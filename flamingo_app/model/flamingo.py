@@ -33,7 +33,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
 
     1. `vision_encoder`, frozen: pixels to patches.
     2. `resampler`: the patches of a picture to a few media latents.
-    3. `gated_blocks`, each before a layer of 4: tokens look at the latents of the pictures before them.
+    3. `gated_blocks`, each before a layer of 4, or after it: tokens look at the latents of the pictures before them.
     4. `language_model`, frozen: embeddings to logits; `added_tokens` gives rows to the tokens it did not know.
     5. `memory`, where the config has one: turns that leave the window to slots, which `memory_blocks` read.
     """
@@ -82,7 +82,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
                 for parts in (self.gated_blocks, getattr(self, "memory_blocks", None))
             )
             gated_block, memory_block = blocks
-            GatedDecoderLayer(layer, gated_block, ordinal or 0, memory_block)
+            GatedDecoderLayer(layer, gated_block, ordinal or 0, memory_block, after=config.gated.after)
         dims = (self.get_input_embeddings().embedding_dim, head.in_features)
         added = AddedTokens(config.first_added_token_id, config.num_added_tokens, *dims)
         head.register_forward_hook(added.extend_logits)
@@ -109,10 +109,21 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         return cast(nn.Linear, self.language_model.get_output_embeddings())
 
     def encode_images(
-        self, pixel_values: Float[Tensor, "batch images frames 3 height width"]
+        self,
+        pixel_values: Float[Tensor, "batch images frames 3 height width"],
+        seen: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch images latents dim"]:
-        """Media latents of pictures: encode once, pass as `latents` as often as wanted."""
-        return self.resampler(self.vision_encoder(pixel_values.to(self.dtype)))
+        """Media latents of pictures: encode once, pass as `latents` as often as wanted.
+
+        Args:
+            seen: how many pictures come earlier in each row's text; only models with `resampler.max_images` ask for it.
+        """
+        return self.resampler(self.vision_encoder(pixel_values.to(self.dtype)), seen=seen)
+
+    def images_seen(self, cache: Cache | None) -> Int[Tensor, " batch"] | None:
+        """How many pictures each row of a cache's text holds; None for an empty one."""
+        media = self._media_cache(cache)
+        return None if media is None else media.images_seen()
 
     @can_return_tuple
     def forward(
@@ -162,7 +173,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         check_length(past + input_ids.shape[1], config.max_positions)
         check_mask(attention_mask, past + input_ids.shape[1])
 
-        latents = self._latents(pixel_values, patches, latents)
+        latents = self._latents(pixel_values, patches, latents, self.images_seen(past_key_values))
         output = self.language_model(
             inputs_embeds=self.added_tokens.embed(input_ids, self.get_input_embeddings()),
             attention_mask=attention_mask,
@@ -181,10 +192,17 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             hidden_states=output.hidden_states,
         )
 
-    def _latents(self, pixel_values: Tensor | None, patches: Tensor | None, latents: Tensor | None) -> Tensor | None:
+    def _latents(
+        self, pixel_values: Tensor | None, patches: Tensor | None, latents: Tensor | None, seen: Tensor | None
+    ) -> Tensor | None:
         if pixel_values is not None:
-            return self.encode_images(pixel_values)
-        return latents if patches is None else self.resampler(patches)
+            return self.encode_images(pixel_values, seen)
+        return latents if patches is None else self.resampler(patches, seen=seen)
+
+    def _media_cache(self, cache: Cache | None) -> MediaCache | None:
+        if cache is None:
+            return None
+        return MediaCache.within(cache, self.config.text_config.num_hidden_layers, len(self.gated_blocks))
 
     def _context(
         self,
@@ -203,9 +221,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             image_mask = torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device)
         check_images(is_image, image_mask)
 
-        media = None
-        if cache is not None:
-            media = MediaCache.within(cache, config.text_config.num_hidden_layers, len(self.gated_blocks))
+        media = self._media_cache(cache)
         seen = None if media is None else media.images_seen()
         time = text_time(is_image, seen)
         ordinals = None

@@ -1,4 +1,4 @@
-"""Text looks at pictures: gated cross-attention before a frozen decoder layer."""
+"""Text looks at pictures: gated cross-attention beside a frozen decoder layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from flamingo_app.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
+from flamingo_app.attention import FeedForward, attend, attention_weights, make_norm, merge_heads, split_heads
 from flamingo_app.config import GatedConfig
 from flamingo_app.model.cache import MediaLayer
 
@@ -65,10 +65,12 @@ class MaskedCrossAttention(nn.Module):
         super().__init__()
         inner = config.heads * config.dim_head
         self.heads = config.heads
-        self.norm = nn.LayerNorm(dim)
+        self.norm = make_norm(dim, config.rms_norm_eps)
         self.to_q = nn.Linear(dim, inner, bias=False)
         self.to_kv = nn.Linear(dim_media, 2 * inner, bias=False)
         self.to_out = nn.Linear(inner, dim, bias=False)
+        self.norm_q = make_norm(config.dim_head, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.norm_k = make_norm(config.dim_head, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
         self,
@@ -78,7 +80,7 @@ class MaskedCrossAttention(nn.Module):
         cached: MediaLayer | None = None,
         trace: list[Tensor] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        queries = split_heads(self.to_q(self.norm(x)), self.heads)
+        queries = self.norm_q(split_heads(self.to_q(self.norm(x)), self.heads))
         keys, values = self.keys_and_values(media, cached)
         if trace is not None:
             trace.append(attention_weights(queries, keys, visible))
@@ -90,6 +92,7 @@ class MaskedCrossAttention(nn.Module):
             earlier = cast(Any, cached)
             return earlier.keys, earlier.values
         keys, values = (split_heads(half, self.heads) for half in self.to_kv(media).chunk(2, dim=-1))
+        keys = self.norm_k(keys)
         return (keys, values) if cached is None else cached.update(keys, values)
 
 
@@ -102,9 +105,10 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
     def __init__(self, dim: int, dim_media: int, config: GatedConfig) -> None:
         super().__init__()
         self.attention = MaskedCrossAttention(dim, dim_media, config)
-        self.feed_forward = FeedForward(dim, config.ff_mult, config.activation)
-        self.attn_gate = nn.Parameter(torch.zeros(()))
-        self.ff_gate = nn.Parameter(torch.zeros(()))
+        self.feed_forward = FeedForward(dim, config.ff_mult, config.activation, config.rms_norm_eps)
+        gate = (dim,) if config.vector_gates else ()
+        self.attn_gate = nn.Parameter(torch.zeros(gate))
+        self.ff_gate = nn.Parameter(torch.zeros(gate))
 
     def forward(
         self,
@@ -120,5 +124,11 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
             gate = gate_scale * self.attn_gate.tanh()
             x = x + gate * self.attention(x, media, visible, cached, trace)
             if trace is not None:
-                trace[-1] = gate.abs() * trace[-1]
+                trace[-1] = gate.abs().mean() * trace[-1]
         return x + gate_scale * self.ff_gate.tanh() * self.feed_forward(x)
+
+
+def opening(gate: Tensor) -> float:
+    """How far a gate is open, -1 to 1: 0 is closed. Of a vector of gates the mean of how far, whatever the sign."""
+    opened = gate.detach().float().tanh()
+    return (opened.abs().mean() if opened.ndim else opened).item()

@@ -50,7 +50,8 @@ class MediaGenerationMixin(GenerationMixin):
         length = self._whole_length(ids, kwargs.get("attention_mask"), past_key_values)
         kwargs |= self._within_positions(ids.shape[1], length, generation_config or self.generation_config, kwargs)
         if pixel_values is not None:  # once, before beams repeat the pictures
-            kwargs["latents"] = cast(Any, self).encode_images(pixel_values.to(ids.device))
+            seen = cast(Any, self).images_seen(past_key_values)
+            kwargs["latents"] = cast(Any, self).encode_images(pixel_values.to(ids.device), seen)
         if past_key_values is not None:
             kwargs["past_key_values"] = past_key_values
         return cast(Any, super()).generate(ids, generation_config, **kwargs)

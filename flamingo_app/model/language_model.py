@@ -17,11 +17,11 @@ CONTEXT = "flamingo_context"
 
 
 class GatedDecoderLayer:
-    """A decoder layer that is entered through a gated block that sees pictures, and one that reads the memory.
+    """A decoder layer with a gated block that sees pictures, and one that reads the memory, before it or after it.
 
     Where a block is None, or there is nothing for it, it is passed by.
 
-    It stands in front of the layer as a hook, not around it as a module: the frozen weights keep their names, and the
+    It stands beside the layer as a hook, not around it as a module: the frozen weights keep their names, and the
     library still finds the layer by its class. What it conditions on comes with each call.
     """
 
@@ -31,9 +31,14 @@ class GatedDecoderLayer:
         gated_block: GatedCrossAttentionBlock | None,
         ordinal: int = 0,
         memory_block: GatedCrossAttentionBlock | None = None,
+        *,
+        after: bool = False,
     ) -> None:
         self.gated_block, self.ordinal, self.memory_block = gated_block, ordinal, memory_block
-        layer.register_forward_pre_hook(self, with_kwargs=True)
+        if gated_block is not None and after:
+            layer.register_forward_hook(self.leave, with_kwargs=True)
+        else:
+            layer.register_forward_pre_hook(self, with_kwargs=True)
 
     def __call__(
         self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -43,11 +48,23 @@ class GatedDecoderLayer:
         if context is None or self.gated_block is None:
             return args, kwargs
         x, *rest = args if args else (kwargs.pop("hidden_states"),)
+        return (self._look(x, context), *rest), kwargs
+
+    def leave(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        context: MediaContext | None = kwargs.get(CONTEXT)
+        if context is None:
+            return output
+        if isinstance(output, tuple):
+            return (self._look(output[0], context), *output[1:])
+        return self._look(output, context)
+
+    def _look(self, x: Tensor, context: MediaContext) -> Tensor:
         cached = context.cached[self.ordinal] if context.cached else None
-        entered = self.gated_block(x, context.media, context.visible, cached, context.gate_scale, context.trace)
+        block = cast(nn.Module, self.gated_block)
+        x = block(x, context.media, context.visible, cached, context.gate_scale, context.trace)
         if context.memory is not None and self.memory_block is not None:
-            entered = context.memory.read(self.ordinal, self.memory_block, entered, context.gate_scale)
-        return (entered, *rest), kwargs
+            x = context.memory.read(self.ordinal, self.memory_block, x, context.gate_scale)
+        return x
 
 
 class AddedTokens(nn.Module):

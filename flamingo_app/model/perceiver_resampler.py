@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange, repeat
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from flamingo_app.attention import FeedForward, attend, attention_weights, merge_heads, split_heads
@@ -64,35 +64,47 @@ class PerceiverLayer(nn.Module):
 class PerceiverResampler(nn.Module):
     """Learned latents read the patches of a picture, or of all frames of a clip (Alayrac et al. 2022, section 3.1.1).
 
-    Frames get learned embeddings where the config names `max_frames`; patches get learned positions where it names
-    `num_positions`, for convolutional towers.
+    Frames get learned embeddings where the config names `max_frames`, pictures by their order in the text where it names
+    `max_images`; patches get learned positions where it names `num_positions`, for convolutional towers.
     """
 
     def __init__(self, dim: int, config: ResamplerConfig) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.randn(config.num_latents, dim))
+        self.embed_single_frames = config.embed_single_frames
         self.frame_embeddings = _embeddings(config.max_frames, dim)
+        self.image_embeddings = _embeddings(config.max_images, dim)
         self.position_embeddings = _embeddings(config.num_positions, dim)
         self.layers = nn.ModuleList(PerceiverLayer(dim, config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(dim)
 
     def forward(
-        self, patches: Float[Tensor, "batch images frames patches dim"], trace: list[Tensor] | None = None
+        self,
+        patches: Float[Tensor, "batch images frames patches dim"],
+        trace: list[Tensor] | None = None,
+        seen: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, "batch images latents dim"]:
         """Media latents of every picture.
 
         Args:
             trace: gets one (pictures latents patches+latents) for each layer: what latents took of both.
+            seen: how many pictures came earlier in each row's text; None for none.
 
         Raises:
-            PromptError: more frames than there are embeddings for, or another number of patches than of positions.
+            PromptError: more frames or pictures than there are embeddings for, or another number of patches than of
+                positions.
         """
-        batch, frames = patches.shape[0], patches.shape[2]
+        batch, images, frames = patches.shape[:3]
         if self.position_embeddings is not None:
             patches = patches + self._rows(self.position_embeddings, patches.shape[3], "patches")
-        if self.frame_embeddings is not None:
+        if self.frame_embeddings is not None and (frames > 1 or self.embed_single_frames):
             embeddings = self._rows(self.frame_embeddings, frames, "frames")
             patches = patches + rearrange(embeddings, "frames dim -> frames 1 dim")
+        if self.image_embeddings is not None:
+            first = torch.zeros(batch, dtype=torch.long, device=patches.device) if seen is None else seen
+            embeddings = self._rows(self.image_embeddings, int(first.max()) + images, "pictures in a text")
+            order = first[:, None] + torch.arange(images, device=first.device)
+            patches = patches + rearrange(embeddings[order], "batch images dim -> batch images 1 1 dim")
 
         media = rearrange(patches, "batch images frames patches dim -> (batch images) (frames patches) dim")
         latents = repeat(self.latents, "latents dim -> pictures latents dim", pictures=len(media))
@@ -106,7 +118,7 @@ class PerceiverResampler(nn.Module):
             raise PromptError(
                 expected=f"at most {len(embeddings)} {name}",
                 got=str(count),
-                remedy="send a shorter clip, or pictures of the size the model was made for",
+                remedy="send fewer or shorter clips, and pictures of the size the model was made for",
             )
         return embeddings[:count]
 

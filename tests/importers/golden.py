@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,10 @@ CASES = (
     "otter/llama_every2",
     "flamingo_mini/gpt2_every1",
     "flamingo_mini/opt_every2",
+    "idefics/resampler",
+    "idefics/qk_norms_resampler",
+    "flamingo_pytorch/palm_every1",
+    "flamingo_pytorch/palm_every2_all_previous",
 )
 
 
@@ -44,11 +49,25 @@ class Case:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / next(file for file in self.facts["checkpoint_files"] if file != "config.json")
+        usual = ("model.safetensors", "model.pt")
+        return self.folder / next(
+            file
+            for file in self.facts.get("checkpoint_files", usual)
+            if file != "config.json" and (self.folder / file).exists()
+        )
 
     @property
     def is_mini(self) -> bool:
         return self.facts["family"] == "flamingo_mini"
+
+    @property
+    def is_palm(self) -> bool:
+        return self.facts["family"] == "flamingo_pytorch"
+
+    @property
+    def counts_padding(self) -> bool:
+        """Whether its authors' code counts positions from the padding on the left."""
+        return self.facts.get("lm", {}).get("type") in ("gpt2", "gpt_neox", "llama")
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:
@@ -61,29 +80,43 @@ class Case:
     def options(self, folder: Path, **more: Any) -> Options:
         """What a user would say; a tokenizer is made in `folder` where the case has none."""
         here = {kind: str(self.folder / kind) for kind in ("lm", "vision") if (self.folder / kind).is_dir()}
-        patches = "normed" if self.facts["vision"]["patch_tokens_had_ln_post"] else "raw"
         if self.is_mini:
             here["tokenizer"] = words(folder / "tokenizer", self.facts["lm"]["vocab_in_lm_folder"])
+        elif self.facts["family"] == "idefics":
+            here["tokenizer"] = words(folder / "tokenizer", self.expected["logits_left"].shape[-1], self.idefics_words)
+        elif self.is_palm:
+            here["tokenizer"] = words(folder / "tokenizer", self.facts["arguments"]["num_tokens"])
+            attend = "latest" if self.facts["arguments"]["only_attend_immediate_media"] else "all_previous"
+            return Options(**here | {"attend": attend, "image_size": self.inputs["pixel_values"].shape[-1]} | more)
+        patches = "normed" if self.facts["vision"]["patch_tokens_had_ln_post"] else "raw"
         return Options(**here | {"patches": patches} | more)
+
+    @property
+    def idefics_words(self) -> dict[int, str]:
+        tokens = self.facts["tokens"]
+        return {tokens["image"]: "<image>", tokens["fake_token_around_image"]: "<fake_token_around_image>"}
 
     def model_inputs(self, kind: str, image_token_id: int) -> dict[str, Tensor]:
         """Tensors of `forward` for inputs padded on the "_left", the "_right", or to "_generate" from."""
         given, suffix = self.inputs, kind.replace("_left", "")
-        if suffix == "_generate" and "input_ids_generate" not in given:
+        if f"input_ids{suffix}" not in given:
             suffix = ""
-        ids, mask, pixels = given[f"input_ids{suffix}"], given[f"attention_mask{suffix}"], given["pixel_values"]
+        ids, mask, pixels = given[f"input_ids{suffix}"], given.get(f"attention_mask{suffix}"), given["pixel_values"]
         if self.is_mini:  # which marks pictures beside the ids
             ids = ids.masked_fill(given[f"media_locations{suffix}"].bool(), image_token_id)
         exists = torch.arange(pixels.shape[1]) < given["num_images"][:, None]
-        if kind == "_generate" and self.is_mini:  # the prompts go up to their first picture's words
-            pixels, exists = pixels[:, :1], exists[:, :1]
+        if kind == "_generate" and (self.is_mini or self.is_palm):  # these prompts have not all the pictures
+            count = (ids == image_token_id).sum(dim=1)
+            pixels, exists = pixels[:, : count.max()], exists[:, : count.max()] & (torch.arange(count.max()) < count[:, None])
+        if mask is None:
+            mask = torch.ones_like(ids)
         pixels = pixels if pixels.ndim == 6 else pixels.unsqueeze(2)
         return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels, "image_mask": exists}
 
 
-def words(folder: Path, count: int) -> str:
-    """A tokenizer of so many words, `<` at its place in GPT-2's."""
-    vocabulary = {"<" if i == 27 else f"w{i}": i for i in range(count)}
+def words(folder: Path, count: int, named: Mapping[int, str] = {27: "<"}) -> str:
+    """A tokenizer of so many words; `<` stands at its place in GPT-2's unless others are named."""
+    vocabulary = {named.get(i, f"w{i}"): i for i in range(count)}
     made = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="w3"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=made, eos_token="w2", unk_token="w3").save_pretrained(folder)

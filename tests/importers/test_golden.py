@@ -39,7 +39,7 @@ def test_nothing_is_missing_that_was_ever_stored(imported: Imported):
 def test_logits(imported: Imported):
     case, _, model = imported
     for name, expected in case.expected.items():
-        if not name.startswith("logits") or name.endswith("attend_previous"):
+        if not name.startswith("logits") or name.endswith(("attend_previous", "all_previous", "text_only")):
             continue
         assert_logits(case, model, name, expected)
 
@@ -68,6 +68,28 @@ def test_the_first_version_may_also_attend_to_the_latest_picture(tmp_path: Path)
     model, _ = load(tmp_path / "out")
     for name in ("logits_right_attend_previous", "logits_left_positions_attend_previous"):
         assert_logits(case, model, name, case.expected[name])
+
+
+@pytest.mark.parametrize("name", ["idefics/resampler", "idefics/qk_norms_resampler"])
+@torch.no_grad()
+def test_idefics_may_also_attend_to_all_previous_pictures(name: str, tmp_path: Path):
+    case = Case(name)
+    import_checkpoint(case.checkpoint, tmp_path / "out", case.options(tmp_path, attend="all_previous"))
+    model, _ = load(tmp_path / "out")
+    assert_logits(case, model, "logits_left_all_previous", case.expected["logits_left_all_previous"])
+
+
+@pytest.mark.parametrize("name", ["flamingo_pytorch/palm_every1", "flamingo_pytorch/palm_every2_all_previous"])
+@torch.no_grad()
+def test_without_pictures_flamingo_pytorch_leaves_its_gated_blocks_out(name: str, tmp_path: Path):
+    """As closed gates do. Ours run the feed-forward there too: later pictures must not change what text became."""
+    case = Case(name)
+    import_checkpoint(case.checkpoint, tmp_path / "out", case.options(tmp_path))
+    model, _ = load(tmp_path / "out")
+    inputs = case.model_inputs("_left", model.config.image_token_id)
+    logits = model(**inputs, gate_scale=0.0).logits
+    compared = inputs["attention_mask"].bool()
+    assert_close(logits[compared], case.expected["logits_text_only"][compared], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["v1_keys", "otter_keys"])
@@ -106,7 +128,7 @@ def test_published_weights_stay_where_they_are(tmp_path: Path):
 
 def assert_logits(case: Case, model: FlamingoForConditionalGeneration, name: str, expected: torch.Tensor) -> None:
     inputs = case.model_inputs("_right" if "_right" in name else "_left", model.config.image_token_id)
-    if "_left" in name and "positions" not in name and case.facts["lm"]["type"] != "opt":
+    if "_left" in name and "positions" not in name and case.counts_padding:
         inputs["position_ids"] = torch.arange(inputs["input_ids"].shape[1])[None]  # as the peer: from the padding
     compared = inputs["attention_mask"].bool()
     logits = model(**inputs).logits[..., : expected.shape[-1]]

@@ -20,6 +20,7 @@ def run(options: Namespace) -> int:
         tokenizer=options.tokenizer,
         attend=options.attend,
         patches=options.patches,
+        image_size=options.image_size,
     )
     report = import_checkpoint(Path(options.source), Path(options.out), chosen)
     print("\n".join(report.lines()))

@@ -52,7 +52,9 @@ def describe(name: str, model: FlamingoForConditionalGeneration) -> dict[str, An
 
 
 def _gate(value: Any) -> float:
-    return round(value.tanh().item(), 4)
+    from flamingo_app.model.gated_cross_attention import opening
+
+    return round(opening(value), 4)
 
 
 def _read(path: Path) -> Any:

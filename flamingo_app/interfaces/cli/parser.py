@@ -147,6 +147,12 @@ def _add_import(commands: Any) -> None:
         choices=["raw", "normed"],
         help="image patches before or after the last layer norm (default: as in its released models)",
     )
+    command.add_argument(
+        "--image-size",
+        metavar="N",
+        type=_count,
+        help="pixels of a picture's side, for flamingo-pytorch's models, which do not say (default: 224)",
+    )
 
 
 def _add_serve(commands: Any) -> None:
