@@ -106,11 +106,16 @@ def refuse_special_tokens(text: str) -> None:
 
 
 def encode(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
-    """Token ids of a prompt; only a `Mark` becomes a special token."""
+    """Token ids of a prompt; only a `Mark` becomes a special token.
+
+    A tokenizer with a `beside_image_token` has that on both sides of every picture, as Idefics' models read them.
+    """
+    beside: int | None = getattr(tokenizer, "beside_image_token_id", None)
     ids: list[int] = []
     for piece in prompt:
         if isinstance(piece, Mark):
-            ids.append(tokenizer.convert_tokens_to_ids(piece.value))
+            around = [beside] if piece is Mark.IMAGE and beside is not None else []
+            ids += [*around, tokenizer.convert_tokens_to_ids(piece.value), *around]
         else:
             ids += tokenizer.encode(piece, add_special_tokens=False, split_special_tokens=True)
     return ids

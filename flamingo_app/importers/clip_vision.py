@@ -14,10 +14,13 @@ from transformers import CLIPVisionConfig
 from transformers.utils import SAFE_WEIGHTS_NAME
 from transformers.utils.hub import cached_file
 
-from flamingo_app.errors import ModelNotFoundError
+from flamingo_app.errors import CheckpointError, ModelNotFoundError
 from flamingo_app.importers.weights import Weights, open_weights
 from flamingo_app.model.backbones import VisionBackbone
 from flamingo_app.model.vision_encoder import build_tower
+
+LAYER_NORM_EPS = 1e-5
+"""What a tower of open_clip's has unless it says otherwise."""
 
 LAYER = {
     "ln_1": "layer_norm1",
@@ -49,9 +52,15 @@ def convert_tower(weights: Weights, prefix: str, config: Any) -> VisionBackbone:
         config: Hugging Face's of a CLIP or Idefics image tower.
 
     Raises:
-        CheckpointError: a weight is missing, or has another shape.
+        CheckpointError: a weight is missing, or has another shape; or open_clip has no such tower.
     """
     width = getattr(config, "hidden_size", None) or config.embed_dim
+    if config.hidden_act not in ("gelu", "quick_gelu"):
+        raise CheckpointError(
+            expected="an image tower with hidden_act gelu or quick_gelu, as CLIP's are",
+            got=config.hidden_act,
+            remedy="import another model: open_clip has no such tower",
+        )
     ours = {
         "embed_dim": width,
         "quick_gelu": config.hidden_act == "quick_gelu",
@@ -62,6 +71,8 @@ def convert_tower(weights: Weights, prefix: str, config: Any) -> VisionBackbone:
         "head_width": width // config.num_attention_heads,
         "mlp_ratio": config.intermediate_size / width,
     }
+    if config.layer_norm_eps != LAYER_NORM_EPS:
+        ours["norm_kwargs"] = {"eps": config.layer_norm_eps}
     with torch.device("meta"):
         shapes = {name: meta.shape for name, meta in build_tower(ours).state_dict().items()}
     state = {name: weights.take(_theirs(prefix, name), shape) for name, shape in shapes.items() if name != "proj"}

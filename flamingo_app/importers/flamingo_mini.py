@@ -21,6 +21,13 @@ from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 ACTIVATIONS = {"sqrelu": "relu2"}
 """Names of activations that are not Hugging Face's."""
 
+SIZES = ("heads", "dim_head", "ff_mult", "act")
+NEEDED = (
+    *("lm", "clip_model_type", "resampler_depth", "resampler_num_latents", "resampler_num_time_embeds", "xattn_every"),
+    *(f"{part}_{name}" for part in ("resampler", "xattn") for name in SIZES),
+)
+"""What its config.json says."""
+
 LESS_THAN_SIGN = 27
 """GPT-2's id of `<`, by which the peer finds pictures."""
 
@@ -39,7 +46,7 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
         CheckpointError: config.json is missing, or the checkpoint is damaged.
         ModelNotFoundError: a backbone cannot be found.
     """
-    config = read_config(folder)
+    config = read_config(folder, *NEEDED)
     prefix = "flamingo." if any(name.startswith("flamingo.") for name in weights) else ""
     whole = any(name.startswith(prefix + TOWER) for name in weights)
     lm, clip = options.lm or config["lm"], options.vision or config["clip_model_type"]
@@ -47,6 +54,8 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
     tower_weights, tower_prefix = (weights, prefix + TOWER) if whole else clip_weights(clip)
     path = decoder_layers_name(text_config)
     text = names_of_text(prefix, path)
+    embedding = _embedding(text, path)
+    tokenizer = find_tokenizer(options.tokenizer, text_source(lm))
     patches = options.patches or "raw"
     return Peer(
         family="flamingo-mini",
@@ -64,7 +73,7 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
         text=text,
         vision=convert_tower(tower_weights, tower_prefix, tower_config),
         preprocessing=clip_preprocessing(tower_config),
-        tokens=read_tokens(find_tokenizer(options.tokenizer, text_source(lm)), weights.length(_embedding(text, path))),
+        tokens=read_tokens(tokenizer, weights.length(embedding), embedding),
         notes=("<image> is a token of its own here; it speaks with the row of <, which its authors' code looks for",),
     )
 
@@ -106,7 +115,7 @@ def names_of_text(prefix: str, path: str) -> Names:
     return theirs
 
 
-def read_tokens(tokenizer: Any, rows: int) -> Tokens:
+def read_tokens(tokenizer: Any, rows: int, embedding: str) -> Tokens:
     """Its last row ends a chunk; `<image>` gets the id after that.
 
     Raises:
@@ -116,7 +125,7 @@ def read_tokens(tokenizer: Any, rows: int) -> Tokens:
         return Tokens(image=rows, end_of_chunk=rows - 1, pad=rows - 1, rows=rows, copied=LESS_THAN_SIGN)
     if len(tokenizer) != rows - 1:
         raise CheckpointError(
-            expected=f"a tokenizer of {rows - 1} words, one less than the checkpoint has rows",
+            expected=f"a tokenizer of {rows - 1} words, one less than the rows of {embedding}",
             got=f"one of {len(tokenizer)}",
             remedy="name the tokenizer of the language model that it was trained over with --tokenizer",
         )

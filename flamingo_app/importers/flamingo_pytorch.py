@@ -17,6 +17,7 @@ from flamingo_app.importers.peer import Names, Options, Peer, indices, rename
 from flamingo_app.importers.tokens import Tokens, find_tokenizer, respell
 from flamingo_app.importers.weights import Weights
 from flamingo_app.model.backbones import LOCAL, VisionBackbone, open_vision, preprocessing
+from flamingo_app.model.palm import SLOWEST, rotary_speeds
 from flamingo_app.model.vision_encoder import build_tower
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 
@@ -28,6 +29,7 @@ IMAGE_SIZE = 224
 
 ENCODER = "img_encoder."
 FRAMES = "video_frame_pos_emb"
+SPEEDS = "layers.{}.0.fn.rotary_emb.inv_freq"
 
 RESAMPLER = {
     "image_embeddings": ("media_pos_emb",),
@@ -93,7 +95,6 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
         vision=vision,
         preprocessing=prepared,
         tokens=tokens,
-        copies=tuple(name for name in weights if name.endswith(".inv_freq")),
         notes=(
             f"a word sees {SEEN[attend]} (--attend)",
             f"token {tokens.image} is the place of a picture",
@@ -103,13 +104,25 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
 
 
 def text_config(weights: Weights) -> PaLMConfig:
-    """Sizes of the language model."""
-    head_dim = 2 * weights.length("layers.0.0.fn.rotary_emb.inv_freq")
+    """Sizes of the language model.
+
+    Raises:
+        CheckpointError: what its authors' code computes anew at each start is other than what it computes.
+    """
+    num_layers = 1 + max(indices(weights, r"^layers\.(\d+)\.0\."), default=0)
+    head_dim = 2 * weights.length(SPEEDS.format(0))
+    for name in (SPEEDS.format(layer) for layer in range(num_layers)):
+        if not torch.allclose(weights.take([name], (head_dim // 2,)).float(), rotary_speeds(head_dim), rtol=1e-4):
+            raise CheckpointError(
+                expected=f"{name} as flamingo-pytorch computes it, from 1 down to near 1/{SLOWEST}",
+                got=f"other numbers in {weights.file}",
+                remedy="the file is damaged: fetch it again",
+            )
     return PaLMConfig(
         vocab_size=weights.length("token_emb.weight"),
         hidden_size=weights.length("token_emb.weight", axis=1),
         intermediate_size=weights.length("layers.0.0.fn.ff_out.1.weight", axis=1),
-        num_hidden_layers=1 + max(indices(weights, r"^layers\.(\d+)\.0\.")),
+        num_hidden_layers=num_layers,
         num_attention_heads=weights.length("layers.0.0.fn.attn_out.weight", axis=1) // head_dim,
         head_dim=head_dim,
     )
@@ -167,24 +180,24 @@ def image_tower(weights: Weights, options: Options) -> tuple[VisionBackbone, dic
     if options.vision is not None:
         vision = LOCAL + options.vision if Path(options.vision).is_dir() else options.vision
         return open_vision(vision), preprocessing(vision)
-    kernels = [name for name in weights if name.startswith(ENCODER) and name.endswith(".weight")]
-    if len(kernels) != 1 or len(weights.shape(kernels[0])) != 4:
+    layers = {name.rpartition(".")[0] for name in weights if name.startswith(ENCODER)}
+    if len(layers) != 1 or len(weights.shape(f"{min(layers)}.weight")) != 4:
         raise CheckpointError(
-            expected=f"{ENCODER[:-1]} of one convolution over patches, or --vision",
-            got=f"{ENCODER[:-1]} of {len(kernels)} other weights in {weights.file}",
+            expected=f"{ENCODER}* of one convolution over patches, or --vision",
+            got=f"{len(layers)} layers of that name in {weights.file}",
             remedy="convert its image encoder to a folder of open_clip's, and name that with --vision",
         )
     size = options.image_size or IMAGE_SIZE
-    return convolution_tower(weights, kernels[0], size), asdict(PreprocessCfg(size=size))
+    return convolution_tower(weights, min(layers), size), asdict(PreprocessCfg(size=size))
 
 
-def convolution_tower(weights: Weights, kernel: str, image_size: int) -> VisionBackbone:
+def convolution_tower(weights: Weights, name: str, image_size: int) -> VisionBackbone:
     """A convolution over patches as a Vision Transformer whose only layer adds nothing.
 
     The convolution's bias is every position's embedding. Without a class token of any meaning, pictures are compared by
     the mean of their patches.
     """
-    width, _, _, patch_size = weights.shape(kernel)
+    width, _, _, patch_size = weights.shape(f"{name}.weight")
     config = {
         "embed_dim": width,
         "quick_gelu": False,
@@ -203,10 +216,8 @@ def convolution_tower(weights: Weights, kernel: str, image_size: int) -> VisionB
     state |= {name: torch.ones(shape) for name, shape in shapes.items() if name.endswith(("ln_1.weight", "ln_2.weight"))}
     state["ln_post.weight"] = torch.ones(width)
     state["proj"] = torch.eye(width)
-    state["conv1.weight"] = weights.take([kernel], shapes["conv1.weight"])
-    bias = kernel.removesuffix("weight") + "bias"
-    if bias in weights:
-        state["positional_embedding"][1:] = weights.take([bias], (width,))
+    state["conv1.weight"] = weights.take([f"{name}.weight"], shapes["conv1.weight"])
+    state["positional_embedding"][1:] = weights.take([f"{name}.bias"], (width,))
     return VisionBackbone(identity="", config=config, state=state)
 
 
@@ -223,9 +234,9 @@ def read_tokens(tokenizer: Any, rows: int) -> Tokens:
     end = vocabulary.get(END_OF_CHUNK_TOKEN, tokenizer.eos_token_id)
     if end is None or len(tokenizer) > rows:
         raise CheckpointError(
-            expected=f"a tokenizer of at most {rows} words that ends a text with one of them",
+            expected=f"a tokenizer of at most {rows} words, the rows of token_emb.weight, that ends a text with one",
             got=f"one of {len(tokenizer)} with the end {end}",
             remedy="name the tokenizer that the model was trained with by --tokenizer",
         )
-    tokenizer = respell(tokenizer, {image: IMAGE_TOKEN, end: END_OF_CHUNK_TOKEN})
+    tokenizer = respell(tokenizer, image, end)
     return Tokens(image=image, end_of_chunk=end, pad=tokenizer.pad_token_id, rows=rows, own=0, tokenizer=tokenizer)

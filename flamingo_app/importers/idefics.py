@@ -9,10 +9,14 @@ from transformers import IdeficsConfig, LlamaConfig
 
 from flamingo_app.errors import CheckpointError
 from flamingo_app.importers.clip_vision import clip_preprocessing, convert_tower
-from flamingo_app.importers.peer import Names, Options, Peer, read_config, rename
+from flamingo_app.importers.open_flamingo import SEEN
+from flamingo_app.importers.peer import Names, Options, Peer, read_config, rename, understood
 from flamingo_app.importers.tokens import Tokens, find_tokenizer, respell
 from flamingo_app.importers.weights import Weights
-from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
+from flamingo_app.prompt import IMAGE_TOKEN
+
+AROUND_IMAGE = "<fake_token_around_image>"
+"""What stands on both sides of a picture."""
 
 END_OF_UTTERANCE = "<end_of_utterance>"
 """What ends a turn in its models for chats."""
@@ -64,7 +68,8 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
     Raises:
         CheckpointError: config.json is missing, describes what we have no place for, or the checkpoint is damaged.
     """
-    config = IdeficsConfig.from_dict(read_config(folder))
+    with understood(folder):
+        config = IdeficsConfig.from_dict(read_config(folder, "perceiver_config", "vision_config"))
     check_known(config)
     tower: Any = config.vision_config
     attend, patches = options.attend or "latest", options.patches or "raw"
@@ -83,9 +88,7 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
         vision=convert_tower(weights, "model.vision_model.", tower),
         preprocessing=clip_preprocessing(tower) | {"resize_mode": "squash"},
         tokens=read_tokens(find_tokenizer(options.tokenizer, folder, folder / "tokenizer", options.lm), config),
-        notes=(
-            "its authors' code puts <fake_token_around_image> on both sides of a picture, and so does the tokenizer here",
-        ),
+        notes=(f"a word sees {SEEN[attend]} (--attend)", f"{AROUND_IMAGE} stands on both sides of every picture"),
     )
 
 
@@ -161,20 +164,23 @@ def read_tokens(tokenizer: Any, config: IdeficsConfig) -> Tokens:
     Raises:
         CheckpointError: the tokenizer is another model's.
     """
-    rows, end = config.vocab_size + config.additional_vocab_size, config.eos_token_id
+    rows = config.vocab_size + config.additional_vocab_size
     # <fake_token_around_image> and <image> are the first that its authors add.
-    image, end = config.vocab_size + 1, end[0] if isinstance(end, list) else end
-    pad = config.pad_token_id
+    image, pad = config.vocab_size + 1, config.pad_token_id
+    end = config.eos_token_id[0] if isinstance(config.eos_token_id, list) else config.eos_token_id
     if tokenizer is not None:
         vocabulary: dict[str, int] = tokenizer.get_vocab()
         image, end = vocabulary.get(IMAGE_TOKEN, rows), vocabulary.get(END_OF_UTTERANCE, tokenizer.eos_token_id)
-        pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     if end is None or max(image, end) >= rows:
         raise CheckpointError(
             expected=f"a tokenizer of at most {rows} words, with {IMAGE_TOKEN} and an end among them",
             got="none" if tokenizer is None else f"one of {len(tokenizer)}, {IMAGE_TOKEN} at {image}, its end at {end}",
             remedy="name the tokenizer that the model was trained with by --tokenizer",
         )
+    if tokenizer is not None:
+        beside = {"beside_image_token": AROUND_IMAGE} if AROUND_IMAGE in tokenizer.get_vocab() else {}
+        tokenizer = respell(tokenizer, image, end, **beside)
+        pad = tokenizer.pad_token_id
     return Tokens(
         image=image,
         end_of_chunk=end,
@@ -182,5 +188,5 @@ def read_tokens(tokenizer: Any, config: IdeficsConfig) -> Tokens:
         rows=rows,
         apart=config.additional_vocab_size,
         own=config.additional_vocab_size,
-        tokenizer=respell(tokenizer, {image: IMAGE_TOKEN, end: END_OF_CHUNK_TOKEN}),
+        tokenizer=tokenizer,
     )

@@ -10,7 +10,7 @@ from transformers import AutoConfig, CLIPVisionConfig
 from flamingo_app.importers import open_flamingo
 from flamingo_app.importers.clip_vision import clip_preprocessing, convert_tower
 from flamingo_app.importers.language_model import decoder_layers_name
-from flamingo_app.importers.peer import Names, Options, Peer, read_config
+from flamingo_app.importers.peer import Names, Options, Peer, read_config, understood
 from flamingo_app.importers.tokens import find_tokenizer, tokens_of
 from flamingo_app.importers.weights import Weights
 
@@ -29,9 +29,10 @@ def read(weights: Weights, folder: Path, options: Options) -> Peer:
     Raises:
         CheckpointError: config.json or the tokenizer is missing, or the checkpoint is damaged.
     """
-    config = read_config(folder)
-    text_config = AutoConfig.for_model(**config["text_config"])
-    tower_config = CLIPVisionConfig.from_dict(config["vision_config"])
+    config = read_config(folder, "text_config", "vision_config")
+    with understood(folder):
+        text_config = AutoConfig.for_model(**config["text_config"])
+        tower_config = CLIPVisionConfig.from_dict(config["vision_config"])
     attend, patches = options.attend or "latest", options.patches or "raw"
     return Peer(
         family="Otter",

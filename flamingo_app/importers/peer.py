@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 
 from flamingo_app.config import Attend
@@ -89,20 +91,41 @@ def indices(weights: Weights, pattern: str) -> set[int]:
     return {int(found[1]) for name in weights if (found := re.search(pattern, name))}
 
 
-def read_config(folder: Path) -> dict[str, Any]:
+def read_config(folder: Path, *needed: str) -> dict[str, Any]:
     """The config.json beside a checkpoint.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is none, it cannot be read, or lacks one of the `needed` fields.
     """
     try:
-        return json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             expected="the config.json that its authors' code wrote beside the checkpoint",
             got=f"{folder} without a readable one",
             remedy="fetch it too",
         ) from error
+    if absent := [name for name in needed if not isinstance(config, dict) or name not in config]:
+        raise _other_config(folder, f"one without {', '.join(absent)}")
+    return config
+
+
+@contextmanager
+def understood(folder: Path) -> Iterator[None]:
+    """What the libraries raise over the content of a config.json, as `CheckpointError`."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _other_config(folder, f"one that transformers cannot read: {reason}") from error
+
+
+def _other_config(folder: Path, got: str) -> CheckpointError:
+    return CheckpointError(
+        expected=f"{folder / 'config.json'} as its authors' code wrote it",
+        got=got,
+        remedy="fetch the one that belongs to the checkpoint",
+    )
 
 
 def check_needed(flag: str, value: str | None) -> str:

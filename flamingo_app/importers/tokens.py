@@ -89,20 +89,27 @@ def tokens_of(tokenizer: Any, added: Sequence[str]) -> Tokens:
     return Tokens(image=image, end_of_chunk=end, pad=tokenizer.pad_token_id, rows=len(tokenizer), tokenizer=tokenizer)
 
 
-def respell(tokenizer: Any, spellings: Mapping[int, str]) -> Any:
-    """A tokenizer that spells some of its tokens as we do, for a peer that has them under other names; None of None.
+def respell(tokenizer: Any, image: int, end_of_chunk: int, **named: str) -> Any:
+    """A tokenizer that spells these two as we do, for a peer that has them under other names.
 
-    They are special from now on: no text that a user types becomes one.
+    They are special from now on: no text that a user types becomes one; so are those that are `named` besides.
+
+    Raises:
+        CheckpointError: what it does not know is such a token to it.
     """
-    if tokenizer is None:
-        return None
+    if tokenizer.unk_token_id in (image, end_of_chunk):
+        raise CheckpointError(
+            expected=f"a tokenizer with tokens for {IMAGE_TOKEN} and for the end of a text that are nothing else",
+            got=f"{tokenizer.unk_token}, id {tokenizer.unk_token_id}, for all words that it does not know",
+            remedy="name the tokenizer that the model was trained with by --tokenizer",
+        )
+    spellings = {image: IMAGE_TOKEN, end_of_chunk: END_OF_CHUNK_TOKEN}
     ours = {tokenizer.convert_ids_to_tokens(identity): spelling for identity, spelling in spellings.items()}
     described = _respelled(json.loads(tokenizer.backend_tokenizer.to_str()), ours)
     marks = {name: ours.get(str(token), str(token)) for name, token in tokenizer.special_tokens_map.items()}
+    marks = {"pad_token": END_OF_CHUNK_TOKEN, "padding_side": "left"} | marks | named
     made = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(described)), **marks)
     made.add_special_tokens({"extra_special_tokens": list(spellings.values())}, replace_extra_special_tokens=False)
-    made.pad_token = made.pad_token or spellings[max(spellings)]
-    made.padding_side = "left"
     return made
 
 

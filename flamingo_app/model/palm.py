@@ -115,10 +115,14 @@ class PaLMForCausalLM(PreTrainedModel, GenerationMixin):
         )
 
 
+def rotary_speeds(dim: int) -> Float[Tensor, " half_dim"]:
+    """By how much each pair of a head's numbers turns from one position to the next."""
+    return SLOWEST ** -(torch.arange(0, dim, 2).float() / dim)
+
+
 def _rotation(positions: Int[Tensor, "#batch tokens"], dim: int, like: Tensor) -> Rotation:
     """Cosine and sine of each position's angles, the second half of a head turning as the first does."""
-    speeds = SLOWEST ** -(torch.arange(0, dim, 2, device=like.device).float() / dim)
-    angles = (positions[..., None].float() * speeds).repeat(1, 1, 2)
+    angles = (positions[..., None].float() * rotary_speeds(dim).to(like.device)).repeat(1, 1, 2)
     return angles.cos().to(like.dtype), angles.sin().to(like.dtype)
 
 

@@ -117,7 +117,7 @@ class Case:
 def words(folder: Path, count: int, named: Mapping[int, str] = {27: "<"}) -> str:
     """A tokenizer of so many words; `<` stands at its place in GPT-2's unless others are named."""
     vocabulary = {named.get(i, f"w{i}"): i for i in range(count)}
-    made = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="w3"))
+    made = Tokenizer(models.WordLevel(vocab=vocabulary, unk_token="w1"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="w2", unk_token="w3").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="w2", unk_token="w1").save_pretrained(folder)
     return str(folder)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+
+from flamingo_app.importers import Options, import_checkpoint
+from flamingo_app.importers.conversion import read_peer
+from flamingo_app.importers.weights import open_weights
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.trainable import is_trainable
 
 TOLERANCE = 1e-5
 FEW = settings(max_examples=6, deadline=None, derandomize=True)
@@ -89,6 +97,43 @@ def compare(
     assert expected.keys() == our_gradients.keys()
     for name, gradient in expected.items():
         agree(row, our_gradients[name], gradient, f"gradient of {name}")
+
+
+def compare_imported(
+    row: Row,
+    *,
+    theirs: nn.Module,
+    save: Callable[[Path], object],
+    options: Options,
+    run_theirs: Callable[[Tensor], Tensor],
+    input_ids: Tensor,
+    pixel_values: Tensor,
+) -> None:
+    """A whole model through its own file and our importer: same logits, same gradients of what trains.
+
+    Args:
+        row: where the error is noted.
+        theirs: their model.
+        save: writes it to a folder, as its authors' code does.
+        options: of the import.
+        run_theirs: its logits of these tokens.
+        input_ids, pixel_values: of our `forward`.
+    """
+    with TemporaryDirectory() as made:
+        folder = Path(made)
+        save(folder)
+        import_checkpoint(folder, folder / "out", options)
+        names = read_peer(open_weights(folder), folder, options).parts
+        ours = FlamingoForConditionalGeneration.from_pretrained(folder / "out")
+    our_logits, their_logits = ours(input_ids, pixel_values=pixel_values).logits, run_theirs(input_ids)
+    agree(row, our_logits, their_logits, "logits")
+    for logits in (our_logits, their_logits):
+        (logits * _weights(logits)).sum().backward()
+    their_gradients = gradients(theirs)
+    for name, gradient in gradients(ours).items():
+        if is_trainable(name) and not name.startswith("added_tokens."):
+            expected = torch.cat([their_gradients[one] for one in names(name)]).reshape(gradient.shape)
+            agree(row, gradient, expected, f"gradient of {name}")
 
 
 def shake(module: nn.Module) -> None:

@@ -10,26 +10,29 @@ from __future__ import annotations
 import pytest
 import torch
 from einops import rearrange
+from flamingo_pytorch import FlamingoPaLM
 from flamingo_pytorch import flamingo_pytorch as reference
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from flamingo_app.config import GatedConfig, ResamplerConfig
+from flamingo_app.importers import Options
 from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MaskedCrossAttention
 from flamingo_app.model.perceiver_resampler import PerceiverResampler
-from tests.parity.comparing import FEW, Row, agree, compare, renamed
+from tests.parity.comparing import FEW, Row, agree, compare, compare_imported, renamed, shake
 
 RESAMPLER_FILE = "flamingo_app/model/perceiver_resampler.py"
 GATED_FILE = "flamingo_app/model/gated_cross_attention.py"
+PALM_FILE = "flamingo_app/model/palm.py"
 
 
 def row(option: str, symbol: str, reference: str, ours: str, where: str, **options: object) -> Row:
     return Row("flamingo-pytorch 0.1.2", option, symbol, reference, ours, where, options)
 
 
-FRAMES_APART = row(
-    "resampler, 1 to 4 frames, each to its own latents", "x_f + t_f", "PerceiverResampler", "PerceiverResampler",
+IN_ORDER = row(
+    "resampler, 1 to 4 frames, each to its own latents", "x_f + t_f", "media_pos_emb", "image_embeddings",
     RESAMPLER_FILE,
 )  # fmt: skip
 FRAMES_TOGETHER = row(
@@ -53,7 +56,14 @@ BLOCKS = [
     row("gated block, all previous pictures", "tanh(alpha)", "attn_gate, ff_gate", "attn_gate, ff_gate",
         GATED_FILE, latest=False),
 ]  # fmt: skip
-ROWS = [FRAMES_APART, FRAMES_TOGETHER, *ATTENTIONS, *BEFORE, *BLOCKS]
+WHOLE = [
+    row("the whole model, latest picture", "figure 3", "FlamingoPaLM", "PaLMForCausalLM", PALM_FILE, latest=True),
+    row("the whole model, all previous pictures", "figure 3", "FlamingoPaLM", "PaLMForCausalLM", PALM_FILE,
+        latest=False),
+    row("the whole model, clips", "x_f + t_f", "video_frame_pos_emb", "frame_embeddings", RESAMPLER_FILE,
+        latest=True, clips=True),
+]  # fmt: skip
+ROWS = [IN_ORDER, FRAMES_TOGETHER, *ATTENTIONS, *BEFORE, *BLOCKS, *WHOLE]
 
 DIM, DIM_HEAD = 8, 4
 
@@ -65,6 +75,8 @@ def translate_resampler(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         if name.startswith("layers."):
             layers, index, part, rest = name.split(".", 3)
             name = ".".join([layers, index, parts[part], rest])
+        elif name == "media_pos_emb":
+            name, tensor = "image_embeddings", tensor.squeeze(1)
         translated[name] = tensor
     return translated
 
@@ -79,42 +91,52 @@ def translate_gates(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("together", [False, True])
+SIZES = {
+    "frames": st.integers(1, 4),
+    "batch": st.integers(1, 3),
+    "patches": st.integers(1, 4),
+    "latents": st.integers(1, 3),
+    "depth": st.integers(1, 2),
+    "heads": st.integers(1, 3),
+}
+
+
 @FEW
-@given(
-    frames=st.integers(1, 4),
-    batch=st.integers(1, 3),
-    patches=st.integers(1, 4),
-    latents=st.integers(1, 3),
-    depth=st.integers(1, 2),
-    heads=st.integers(1, 3),
-)
-def test_resampler(together: bool, frames: int, batch: int, patches: int, latents: int, depth: int, heads: int):
+@given(**SIZES)
+def test_resampler_in_order(frames: int, batch: int, patches: int, latents: int, depth: int, heads: int):
+    torch.manual_seed(0)
+    sizes = {"depth": depth, "num_latents": latents, "heads": heads, "dim_head": DIM_HEAD, "ff_mult": 2}
+    compare(
+        IN_ORDER,
+        ours=PerceiverResampler(DIM, ResamplerConfig(max_images=4, **sizes)),
+        theirs=reference.PerceiverResampler(dim=DIM, num_media_embeds=4, **sizes),
+        translate=translate_resampler,
+        run_ours=lambda module, patches: (module(patches[:, :, None]),),
+        run_theirs=lambda module, patches: (module(patches),),
+        inputs={"patches": torch.randn(batch, frames, patches, DIM)},
+    )
+
+
+@FEW
+@given(**SIZES)
+def test_resampler_of_clips(frames: int, batch: int, patches: int, latents: int, depth: int, heads: int):
     torch.manual_seed(0)
     sizes = {"depth": depth, "num_latents": latents, "heads": heads, "dim_head": DIM_HEAD, "ff_mult": 2}
     theirs = reference.PerceiverResampler(dim=DIM, num_media_embeds=1, **sizes)
     del theirs.media_pos_emb  # an input here: ours adds it to the frames of a clip, theirs to pictures side by side
-    theirs.media_pos_emb = torch.zeros(frames, 1, DIM)
-    ours = PerceiverResampler(DIM, ResamplerConfig(**sizes))
-
-    def placed(patches: Tensor, embeddings: Tensor) -> Tensor:
-        return patches + rearrange(embeddings, "frames dim -> frames 1 dim")
+    theirs.media_pos_emb = torch.zeros(1, 1, DIM)
 
     def run_ours(module: PerceiverResampler, patches: Tensor, embeddings: Tensor) -> tuple[Tensor, ...]:
-        if together:
-            module.frame_embeddings = embeddings
-            return (module(patches[:, None])[:, 0],)
-        return (module(placed(patches, embeddings)[:, :, None]),)
+        module.frame_embeddings = embeddings
+        return (module(patches[:, None])[:, 0],)
 
     def run_theirs(module: nn.Module, patches: Tensor, embeddings: Tensor) -> tuple[Tensor, ...]:
-        if together:
-            return (module(rearrange(placed(patches, embeddings), "b f n d -> b (f n) d"))[:, 0],)
-        module.media_pos_emb = embeddings[:, None]
-        return (module(patches),)
+        placed = patches + rearrange(embeddings, "frames dim -> frames 1 dim")
+        return (module(rearrange(placed, "b f n d -> b (f n) d"))[:, 0],)
 
     compare(
-        FRAMES_TOGETHER if together else FRAMES_APART,
-        ours=ours,
+        FRAMES_TOGETHER,
+        ours=PerceiverResampler(DIM, ResamplerConfig(**sizes)),
         theirs=theirs,
         translate=translate_resampler,
         run_ours=run_ours,
@@ -207,4 +229,57 @@ def test_gated_block(case: Row, places: Tensor, latents: int, heads: int):
         run_ours=lambda module, x, media: (module(x, flat(media), visible)[after],),
         run_theirs=lambda module, x, media: (module(x, media, media_locations=places)[after],),
         inputs=words_and_media(places, latents),
+    )
+
+
+class Patches(nn.Module):
+    """The image encoder of the golden cases: a convolution over patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, DIM, 4, stride=4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return rearrange(self.proj(pictures), "batch dim rows columns -> batch (rows columns) dim")
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=str)
+@FEW
+@given(
+    places=places(),
+    latents=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    depth=st.integers(1, 3),
+    every=st.integers(1, 3),
+    frames=st.integers(2, 3),
+)
+def test_whole_model(case: Row, places: Tensor, latents: int, heads: int, depth: int, every: int, frames: int):
+    """Through a file and the importer. Texts begin with a picture where an earlier token would see all that follow."""
+    torch.manual_seed(0)
+    latest, clips = case.options["latest"], "clips" in case.options
+    if not latest:
+        places[:, 0] = True
+        places &= places.cumsum(dim=1) <= places.sum(dim=1).min()
+    theirs = FlamingoPaLM(
+        dim=DIM,
+        num_tokens=11,
+        depth=depth,
+        dim_head=DIM_HEAD,
+        heads=heads,
+        cross_attn_every=every,
+        img_encoder=Patches(),
+        perceiver_num_latents=latents,
+        max_video_frames=3 if clips else None,
+        only_attend_immediate_media=latest,
+    )
+    shake(theirs)
+    pictures = torch.randn(len(places), int(places[0].sum()), *([frames] if clips else []), 3, 8, 8)
+    compare_imported(
+        case,
+        theirs=theirs,
+        save=lambda folder: torch.save(theirs.state_dict(), folder / "model.pt"),
+        options=Options(image_size=8, attend="latest" if latest else "all_previous"),
+        run_theirs=lambda ids: theirs(ids, **{"videos" if clips else "images": pictures}),
+        input_ids=torch.randint(4, 11, places.shape).masked_fill(places, 3),
+        pixel_values=pictures if clips else pictures.unsqueeze(2),
     )
