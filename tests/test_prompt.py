@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,6 +67,14 @@ def test_only_marks_become_special_tokens(shots: list[str], lead_in: str) -> Non
 @given(WORDS)
 def test_encoding_loses_no_word(words: str) -> None:
     assert tiny.tokenizer().decode(encode((words,), tiny.tokenizer())) == words
+
+
+def test_a_tokenizer_may_ask_for_a_token_on_both_sides_of_a_picture() -> None:
+    tokenizer = copy.deepcopy(tiny.tokenizer())
+    tokenizer.beside_image_token_id = 5
+    assert encode((IMAGE, "\x00", IMAGE), tokenizer)[:3] == [5, tiny.IMAGE_ID, 5]
+    assert encode((IMAGE, "\x00", IMAGE), tokenizer)[-3:] == [5, tiny.IMAGE_ID, 5]
+    assert encode((END,), tokenizer) == [tiny.END_ID]
 
 
 def test_places_for_pictures_are_counted() -> None:

@@ -12,11 +12,15 @@ from tests import tiny
 
 @pytest.fixture(scope="session")
 def model() -> FlamingoForConditionalGeneration:
-    model = tiny.model(gates=1.0)
-    with torch.no_grad():  # far from their small beginnings, so that other pictures make other words
-        for name, parameter in model.named_parameters():
-            if name.startswith(("resampler", "gated_blocks")) and parameter.ndim > 1:
-                parameter.mul_(20)
+    return eager(tiny.model(gates=1.0))
+
+
+@torch.no_grad()
+def eager(model: FlamingoForConditionalGeneration) -> FlamingoForConditionalGeneration:
+    """The model with its parts far from their small beginnings, so that other pictures make other words."""
+    for name, parameter in model.named_parameters():
+        if name.startswith(("resampler", "gated_blocks")) and parameter.ndim > 1:
+            parameter.mul_(20)
     return model
 
 

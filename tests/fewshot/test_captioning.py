@@ -15,6 +15,7 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt
 from tests import tiny
+from tests.fewshot.conftest import eager
 
 COLOURS = ("red", "lime", "blue", "white", "black")
 PICTURES = [Image.new("RGB", (12, 9), colour) for colour in COLOURS]
@@ -56,6 +57,18 @@ def test_encoding_shots_once_changes_nothing(
 ) -> None:
     texts = [each.text for each in captions(PICTURES, shots=SHOTS[:2])]
     assert texts == [expected(model, processor, [0, 1], picture) for picture in PICTURES]
+
+
+@pytest.mark.parametrize("select", ["random", "similar"])
+def test_shots_are_encoded_in_their_places_where_the_model_asks_for_that(
+    processor: FlamingoProcessor, select: Any
+) -> None:
+    model = eager(tiny.model(gates=1.0, resampler=tiny.SMALL_PARTS["resampler"] | {"max_images": 3}))
+    said = [*caption(model, PICTURES[3:], processor=processor, max_new_tokens=5, shots=SHOTS[:2], select=select)]
+    if select == "random":
+        assert [each.text for each in said] == [expected(model, processor, [0, 1], each) for each in PICTURES[3:]]
+    with pytest.raises(PromptError, match="at most 3 pictures in a text"):
+        [*caption(model, PICTURES[3:], processor=processor, max_new_tokens=5, shots=SHOTS[:3], select=select)]
 
 
 def test_similar_shots_stand_nearest_last(

@@ -19,9 +19,13 @@ from flamingo_app.importers import Options
 
 ROOT = Path(__file__).parent.parent / "golden"
 CASES = (
+    "open_flamingo/gpt2_every1",
     "open_flamingo/gpt2_every2",
-    "open_flamingo/opt_every2",
+    "open_flamingo/gpt2_library_sizes",
+    "open_flamingo/neox_every1",
     "open_flamingo/neox_every2",
+    "open_flamingo/opt_every1",
+    "open_flamingo/opt_every2",
     "open_flamingo_v1/llama_every2",
     "otter/llama_every2",
     "flamingo_mini/gpt2_every1",
@@ -67,7 +71,7 @@ class Case:
     @property
     def counts_padding(self) -> bool:
         """Whether its authors' code counts positions from the padding on the left."""
-        return self.facts.get("lm", {}).get("type") in ("gpt2", "gpt_neox", "llama")
+        return self.facts.get("lm", {}).get("type") in ("gpt2", "neox", "llama")
 
     @cached_property
     def inputs(self) -> dict[str, Tensor]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from flamingo_app.errors import CheckpointError
 from flamingo_app.importers import Options, import_checkpoint
 from flamingo_app.importers.weights import open_weights
 from flamingo_app.interfaces.cli import main
-from tests.importers.golden import CASES, Case
+from tests.importers.golden import Case
 
 DAMAGED = {
     "open_flamingo/gpt2_every2": "perceiver.layers.0.0.to_kv.weight",
@@ -23,11 +24,15 @@ DAMAGED = {
     "otter/llama_every2": "vision_encoder.vision_model.encoder.layers.1.self_attn.v_proj.weight",
     "flamingo_mini/gpt2_every1": "flamingo.lm.h.1.lm_block.mlp.c_fc.weight",
     "flamingo_mini/opt_every2": "resampler.layers.1.0.to_v.weight",
+    "idefics/resampler": "lm_head.additional_fc.weight",
+    "idefics/qk_norms_resampler": "model.gated_cross_attn_layers.1.mlp.gate_proj.weight",
+    "flamingo_pytorch/palm_every1": "layers.1.0.fn.norm.gamma",
+    "flamingo_pytorch/palm_every2_all_previous": "layers.2.1.attn.to_kv.weight",
 }
 
 
 @pytest.mark.parametrize("damage", ["missing", "wrong shape"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_it_names_the_weight(name: str, damage: str, tmp_path: Path):
     case, weight = Case(name), DAMAGED[name]
     with pytest.raises(CheckpointError, match="fetch it again") as raised:
@@ -36,16 +41,74 @@ def test_it_names_the_weight(name: str, damage: str, tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_weight_counts(tmp_path: Path):
+REPEATED = {
+    "open_flamingo/opt_every2": ("lang_encoder.lm_head.weight", "lang_encoder.model.decoder.embed_positions.weight"),
+    "flamingo_pytorch/palm_every1": ("to_logits.1.weight",),
+}
+"""What is the same as another weight of the checkpoint, or of the language model."""
+
+
+@pytest.mark.parametrize("name", ["open_flamingo/opt_every2", "idefics/resampler", "flamingo_pytorch/palm_every1"])
+def test_every_weight_counts(name: str, tmp_path: Path):
     """Whichever of what trains is lost, it is named."""
-    case = Case("open_flamingo/opt_every2")
-    weights = torch.load(case.checkpoint, weights_only=True)
-    options = case.options(tmp_path)
-    for weight in weights.keys() - {"lang_encoder.lm_head.weight", "lang_encoder.model.decoder.embed_positions.weight"}:
-        torch.save({name: tensor for name, tensor in weights.items() if name != weight}, tmp_path / "damaged.pt")
+    case = Case(name)
+    weights = open_weights(case.checkpoint)
+    options, kept = case.options(tmp_path), {one: weights.take([one], weights.shape(one)) for one in weights}
+    lay_beside(case, tmp_path)
+    for weight in sorted(kept.keys() - {*REPEATED.get(name, ())}):
+        torch.save({name: tensor for name, tensor in kept.items() if name != weight}, tmp_path / "damaged.pt")
         with pytest.raises(CheckpointError) as raised:
             import_checkpoint(tmp_path / "damaged.pt", tmp_path / "out", options)
         assert weight in raised.value.expected
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_checkpoint_cut_short(name: str, tmp_path: Path):
+    case = Case(name)
+    lay_beside(case, tmp_path)
+    file = tmp_path / case.checkpoint.name
+    for kept in (0, 100, case.checkpoint.stat().st_size // 2):
+        file.write_bytes(case.checkpoint.read_bytes()[:kept])
+        with pytest.raises(CheckpointError, match="fetch it again"):
+            import_checkpoint(file, tmp_path / "out", case.options(tmp_path))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["otter/llama_every2", "flamingo_mini/gpt2_every1", "idefics/resampler"])
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_config_that_says_too_little(name: str, content: str, tmp_path: Path):
+    case = Case(name)
+    lay_beside(case, tmp_path)
+    shutil.copy(case.checkpoint, tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="fetch"):
+        import_checkpoint(tmp_path / case.checkpoint.name, tmp_path / "out", case.options(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"use_resampler": False}, "use_resampler True"),
+        ({"hidden_act": "gelu"}, "hidden_act silu"),
+        ({"vocab_size": "many"}, "transformers cannot read"),
+    ],
+)
+def test_an_idefics_that_we_have_no_place_for(changed: dict[str, object], message: str, tmp_path: Path):
+    case = Case("idefics/resampler")
+    shutil.copy(case.checkpoint, tmp_path)
+    config = json.loads((case.folder / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(CheckpointError, match=message):
+        import_checkpoint(tmp_path, tmp_path / "out", case.options(tmp_path))
+
+
+def test_an_image_encoder_of_its_owners(tmp_path: Path):
+    """flamingo-pytorch takes any; the user converts it, or the message says so."""
+    case = Case("flamingo_pytorch/palm_every1")
+    weights = torch.load(case.checkpoint, weights_only=True)
+    torch.save(weights | {"img_encoder.norm.weight": torch.ones(32)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="name that with --vision"):
+        import_checkpoint(tmp_path / "model.pt", tmp_path / "out", case.options(tmp_path))
 
 
 def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -121,16 +184,22 @@ def test_two_files_need_a_choice(tmp_path: Path):
 
 def damaged(case: Case, weight: str, damage: str, folder: Path) -> Path:
     """A copy of the case's checkpoint, and of what lies beside it, with that weight gone or of another shape."""
-    whole = torch.load(case.checkpoint, weights_only=True)
+    safe = case.checkpoint.suffix == ".safetensors"
+    whole = load_file(case.checkpoint) if safe else torch.load(case.checkpoint, weights_only=True)
     prefix = "module." if "model_state_dict" in whole else ""
     weights = whole.get("model_state_dict", whole)
     tensor = weights.pop(prefix + weight)
     if damage == "wrong shape":
         weights[prefix + weight] = tensor[:-1].clone()
+    lay_beside(case, folder)
+    (save_file if safe else torch.save)(whole, folder / case.checkpoint.name)
+    return folder / case.checkpoint.name
+
+
+def lay_beside(case: Case, folder: Path) -> None:
+    """Copy what the importers read beside a checkpoint."""
     for beside in ("config.json", "tokenizer"):
         if (case.folder / beside).is_dir():
             shutil.copytree(case.folder / beside, folder / beside)
         elif (case.folder / beside).exists():
             shutil.copy(case.folder / beside, folder / beside)
-    torch.save(whole, folder / case.checkpoint.name)
-    return folder / case.checkpoint.name

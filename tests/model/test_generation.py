@@ -192,3 +192,18 @@ def test_a_copied_model_is_a_model_of_its_own():
     clone = copy.deepcopy(flamingo)
     tiny.set_gates(flamingo, 0.0)
     assert torch.equal(clone(**one_row()).logits, expected)
+
+
+def test_pictures_keep_their_order_over_a_cache():
+    flamingo = tiny.model(resampler=tiny.SMALL_PARTS["resampler"] | {"max_images": 2})
+    text, pictures, cache = tiny.rows(["*a*b"]), tiny.pictures(1, 2), DynamicCache()
+    whole = flamingo(**text, pixel_values=pictures).logits
+    flamingo(text["input_ids"][:, :2], pixel_values=pictures[:, :1], past_key_values=cache)
+    rest = flamingo(**text | {"input_ids": text["input_ids"][:, 2:]}, pixel_values=pictures[:, 1:], past_key_values=cache)
+    torch.testing.assert_close(rest.logits, whole[:, 2:])
+    cache.crop(-2)
+    said = flamingo.generate(
+        **text, pixel_values=pictures[:, 1:], past_key_values=cache, max_new_tokens=1, output_logits=True,
+        return_dict_in_generate=True, do_sample=False,
+    )  # fmt: skip
+    torch.testing.assert_close(said.logits[0], whole[:, -1])

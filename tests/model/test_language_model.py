@@ -17,6 +17,7 @@ from transformers import (
     Qwen2Config,
 )
 
+from flamingo_app.config import PaLMConfig
 from flamingo_app.errors import UnsupportedBackboneError
 from flamingo_app.model.language_model import AddedTokens
 from tests import tiny
@@ -61,6 +62,15 @@ TAKEN = [
     LlamaConfig(**LLAMA_LIKE),
     Qwen2Config(**LLAMA_LIKE),
     MistralConfig(**LLAMA_LIKE),
+    PaLMConfig(
+        vocab_size=tiny.BYTES + 3,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        head_dim=8,
+        initializer_range=0.2,
+    ),
 ]
 REFUSED = [
     GPTNeoConfig(**WORDS, hidden_size=16, num_layers=2, num_heads=2, attention_types=[[["global", "local"], 1]]),
@@ -74,9 +84,11 @@ def family(config: PreTrainedConfig) -> str:
     return config.model_type
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("text", TAKEN, ids=family)
-def test_families_that_pass_keywords_on(text):
-    flamingo = tiny.model(text=text)
+def test_families_that_pass_keywords_on(text, after):
+    """Blocks before layers or after them: the cache changes nothing, and pictures something."""
+    flamingo = tiny.model(text=text, gated=tiny.SMALL_PARTS["gated"] | {"after": after})
     inputs = {**tiny.rows(["a*cat*", "*?"]), "pixel_values": tiny.pictures(2, 2)}
     inputs["image_mask"] = torch.tensor([[True, True], [True, False]])
     asked = {"do_sample": False, "eos_token_id": None, "max_new_tokens": 10}
@@ -84,6 +96,13 @@ def test_families_that_pass_keywords_on(text):
     assert torch.equal(cached, flamingo.generate(**inputs, **asked, use_cache=False))
     seen = flamingo(**inputs).logits
     assert not torch.allclose(seen, flamingo(**inputs | {"pixel_values": tiny.pictures(2, 2, seed=1)}).logits)
+
+
+def test_blocks_after_layers_are_closed_at_first_too():
+    flamingo = tiny.model(gates=0.0, gated=tiny.SMALL_PARTS["gated"] | {"after": True})
+    ids = tiny.rows(["*ab"])["input_ids"]
+    seen, plain = flamingo(ids, pixel_values=tiny.pictures()).logits, flamingo.language_model(ids).logits
+    assert torch.equal(seen, plain)
 
 
 @pytest.mark.parametrize("text", REFUSED, ids=family)

@@ -54,3 +54,21 @@ def test_query_and_key_norms_make_the_scale_of_queries_irrelevant():
 
 def test_linear_layers_have_no_biases():
     assert all(module.bias is None for module in resampler().modules() if isinstance(module, nn.Linear))
+
+
+def test_pictures_may_be_embedded_by_their_order():
+    """Encoded at once or after one another, wherever the caller says that a row stands."""
+    made, given = resampler(max_images=5), patches()
+    whole = made(given)
+    parts = [made(given[:, [image]], seen=torch.full((2,), image)) for image in range(3)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole)
+    assert not torch.allclose(made(given.flip(1)), whole.flip(1))
+    with pytest.raises(PromptError, match="at most 5 pictures in a text; got 6"):
+        made(given, seen=torch.tensor([0, 3]))
+
+
+def test_a_picture_may_go_without_the_first_frames_embedding():
+    made, plain = resampler(max_frames=4, embed_single_frames=False), resampler()
+    plain.load_state_dict(made.state_dict(), strict=False)
+    torch.testing.assert_close(made(patches()), plain(patches()))
+    assert not torch.allclose(made(patches(frames=2)), plain(patches(frames=2)))
