@@ -54,7 +54,7 @@ def attention_weights(
 
 
 class GatedUnit(nn.Module):
-    """One half of the width, through an activation, gates the other (Shazeer 2020, "GLU variants improve Transformer")."""
+    """One half of the width, through an activation, gates the other (Shazeer 2020, "GLU variants", section 2)."""
 
     def __init__(self, activation: Callable[[Tensor], Tensor]) -> None:
         super().__init__()

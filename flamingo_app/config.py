@@ -47,8 +47,8 @@ class ResamplerConfig:
         heads: attention heads.
         dim_head: size of a head.
         ff_mult: width of the feed-forward's hidden layer, in multiples of the width of a patch.
-        activation: of that layer; "relu2", the square of "relu", in some of flamingo-mini's models; "swiglu" in Idefics'
-            gated blocks.
+        activation: of that layer; "relu2", the square of "relu", in some of flamingo-mini's models; "swiglu" in the
+            gated blocks of Idefics.
         max_frames: frames with an embedding of their own; None for pictures alone, without frame embeddings.
         embed_single_frames: whether a picture, a clip of one frame, gets the first frame's; not in flamingo-pytorch.
         max_images: pictures of one text with an embedding of their own by their order, as in flamingo-pytorch; None for

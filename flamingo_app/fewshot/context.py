@@ -20,7 +20,6 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, encode, refuse_special_tokens, shots_prompt
 
-
 Place = tuple[int, int]
 """A shot, and how many pictures stand before it where the model asks for that; else 0."""
 

@@ -4,7 +4,8 @@ weights          a checkpoint's tensors by name, read when they are taken
 conversion       from a checkpoint to a folder that `flamingo_app.load` opens
   open_flamingo, otter, idefics, flamingo_mini, flamingo_pytorch
                    what each peer's checkpoint means, in our words: a `peer.Peer`
-  language_model, clip_vision             its backbones, where the checkpoint holds or changes them
+  language_model, clip_vision, convolution
+                   its backbones, where the checkpoint holds or changes them
 tokens           the special tokens that the peer added, under the ids that it gave them
 report           what was expected, what was loaded, what is truly missing
 """

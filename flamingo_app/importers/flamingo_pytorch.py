@@ -1,4 +1,4 @@
-"""flamingo-pytorch's `FlamingoPaLM`: one state dict with a language model of its own and whatever image encoder it had."""
+"""flamingo-pytorch's `FlamingoPaLM`: its own language model, and whatever image encoder its user had, in a file."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from open_clip.transform import PreprocessCfg
 
 from flamingo_app.config import GatedConfig, PaLMConfig
 from flamingo_app.errors import CheckpointError
+from flamingo_app.importers.convolution import convolution_tower
 from flamingo_app.importers.open_flamingo import SEEN
 from flamingo_app.importers.peer import Names, Options, Peer, indices, rename
 from flamingo_app.importers.tokens import Tokens, find_tokenizer, respell
 from flamingo_app.importers.weights import Weights
 from flamingo_app.model.backbones import LOCAL, VisionBackbone, open_vision, preprocessing
 from flamingo_app.model.palm import SLOWEST, rotary_speeds
-from flamingo_app.model.vision_encoder import build_tower
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 
 MEDIA_TOKEN = 3
@@ -189,36 +189,6 @@ def image_tower(weights: Weights, options: Options) -> tuple[VisionBackbone, dic
         )
     size = options.image_size or IMAGE_SIZE
     return convolution_tower(weights, min(layers), size), asdict(PreprocessCfg(size=size))
-
-
-def convolution_tower(weights: Weights, name: str, image_size: int) -> VisionBackbone:
-    """A convolution over patches as a Vision Transformer whose only layer adds nothing.
-
-    The convolution's bias is every position's embedding. Without a class token of any meaning, pictures are compared by
-    the mean of their patches.
-    """
-    width, _, _, patch_size = weights.shape(f"{name}.weight")
-    config = {
-        "embed_dim": width,
-        "quick_gelu": False,
-        "image_size": image_size,
-        "patch_size": patch_size,
-        "width": width,
-        "layers": 1,
-        "head_width": width,
-        "mlp_ratio": 1.0,
-        "no_ln_pre": True,
-        "pool_type": "avg",
-    }
-    with torch.device("meta"):
-        shapes = {name: meta.shape for name, meta in build_tower(config).state_dict().items()}
-    state = {name: torch.zeros(shape) for name, shape in shapes.items()}
-    state |= {name: torch.ones(shape) for name, shape in shapes.items() if name.endswith(("ln_1.weight", "ln_2.weight"))}
-    state["ln_post.weight"] = torch.ones(width)
-    state["proj"] = torch.eye(width)
-    state["conv1.weight"] = weights.take([f"{name}.weight"], shapes["conv1.weight"])
-    state["positional_embedding"][1:] = weights.take([f"{name}.bias"], (width,))
-    return VisionBackbone(identity="", config=config, state=state)
 
 
 def read_tokens(tokenizer: Any, rows: int) -> Tokens:

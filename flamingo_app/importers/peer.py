@@ -79,7 +79,7 @@ class Peer:
 
 
 def rename(name: str, parts: Mapping[str, tuple[str, ...]], prefix: str) -> tuple[str, ...]:
-    """A name of ours with a part of it as the peer has it, behind a prefix; a name without such a part keeps its own."""
+    """A name of ours with one of these parts replaced by the peer's, behind a prefix; without any of them as it is."""
     for ours, theirs in parts.items():
         if found := re.fullmatch(rf"(.*\.)?{re.escape(ours)}(\.weight|\.bias|)", name):
             return tuple(f"{prefix}{found[1] or ''}{part}{found[2]}" for part in theirs)

@@ -64,8 +64,8 @@ class PerceiverLayer(nn.Module):
 class PerceiverResampler(nn.Module):
     """Learned latents read the patches of a picture, or of all frames of a clip (Alayrac et al. 2022, section 3.1.1).
 
-    Frames get learned embeddings where the config names `max_frames`, pictures by their order in the text where it names
-    `max_images`; patches get learned positions where it names `num_positions`, for convolutional towers.
+    Frames get learned embeddings where the config names `max_frames`, pictures, by their order in the text, where it
+    names `max_images`; patches get learned positions where it names `num_positions`, for convolutional towers.
     """
 
     def __init__(self, dim: int, config: ResamplerConfig) -> None:

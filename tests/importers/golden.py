@@ -110,8 +110,9 @@ class Case:
             ids = ids.masked_fill(given[f"media_locations{suffix}"].bool(), image_token_id)
         exists = torch.arange(pixels.shape[1]) < given["num_images"][:, None]
         if kind == "_generate" and (self.is_mini or self.is_palm):  # these prompts have not all the pictures
-            count = (ids == image_token_id).sum(dim=1)
-            pixels, exists = pixels[:, : count.max()], exists[:, : count.max()] & (torch.arange(count.max()) < count[:, None])
+            count = (ids == image_token_id).sum(dim=1, keepdim=True)
+            exists = exists[:, : count.max()] & (torch.arange(count.max()) < count)
+            pixels = pixels[:, : count.max()]
         if mask is None:
             mask = torch.ones_like(ids)
         pixels = pixels if pixels.ndim == 6 else pixels.unsqueeze(2)

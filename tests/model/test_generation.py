@@ -199,7 +199,9 @@ def test_pictures_keep_their_order_over_a_cache():
     text, pictures, cache = tiny.rows(["*a*b"]), tiny.pictures(1, 2), DynamicCache()
     whole = flamingo(**text, pixel_values=pictures).logits
     flamingo(text["input_ids"][:, :2], pixel_values=pictures[:, :1], past_key_values=cache)
-    rest = flamingo(**text | {"input_ids": text["input_ids"][:, 2:]}, pixel_values=pictures[:, 1:], past_key_values=cache)
+    rest = flamingo(
+        **text | {"input_ids": text["input_ids"][:, 2:]}, pixel_values=pictures[:, 1:], past_key_values=cache
+    )
     torch.testing.assert_close(rest.logits, whole[:, 2:])
     cache.crop(-2)
     said = flamingo.generate(
