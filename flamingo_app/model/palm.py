@@ -14,8 +14,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from flamingo_app.attention import GatedUnit, attend, merge_heads, split_heads
 from flamingo_app.config import PaLMConfig
-from flamingo_app.model.attention import GatedUnit, attend, merge_heads, split_heads
 
 SLOWEST = 10_000
 """Base of the rotary embedding's wavelengths (Su et al. 2021)."""
