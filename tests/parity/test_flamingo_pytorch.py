@@ -254,7 +254,10 @@ class Patches(nn.Module):
     frames=st.integers(2, 3),
 )
 def test_whole_model(case: Row, places: Tensor, latents: int, heads: int, depth: int, every: int, frames: int):
-    """Through a file and the importer. Texts begin with a picture where an earlier token would see all that follow."""
+    """Through a file and the importer. Texts begin with a picture where an earlier token would see all that follow.
+
+    The reference freezes `video_frame_pos_emb`, which nothing then trains; here it does.
+    """
     torch.manual_seed(0)
     latest, clips = case.options["latest"], "clips" in case.options
     if not latest:
