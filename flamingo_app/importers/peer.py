@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,7 @@ def read_config(folder: Path, *needed: str) -> dict[str, Any]:
 
 
 @contextmanager
-def understood(folder: Path) -> Iterator[None]:
+def understood(folder: Path) -> Generator[None, None, None]:
     """What the libraries raise over the content of a config.json, as `CheckpointError`."""
     try:
         yield
