@@ -38,14 +38,14 @@ def model(request: pytest.FixtureRequest) -> FlamingoForConditionalGeneration:
 def written(model: FlamingoForConditionalGeneration, count: int = 3, *, seed: int = 0) -> Slots:
     """The memory after some turns with a picture each."""
     slots = model.empty_slots()
-    with torch.inference_mode():
+    with torch.no_grad():
         for turn in range(count):
             rows = tiny.rows([TEXT + "?" * turn])
             slots = model.write_turn(slots, pixel_values=tiny.pictures(seed=seed + turn), **rows)
     return slots
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def logits(model: FlamingoForConditionalGeneration, slots: Slots | None) -> torch.Tensor:
     memory = None if slots is None else model.view_memory(slots)
     return model(**tiny.rows([TEXT]), pixel_values=tiny.pictures(seed=9), memory=memory).logits
@@ -77,7 +77,7 @@ def test_rows_of_a_batch_are_written_and_read_as_alone(model: FlamingoForConditi
     texts = ["user: *a?", "user: *and this one?"]
     pictures = torch.cat([tiny.pictures(seed=1), tiny.pictures(seed=2)])
     rows = tiny.rows(texts)
-    with torch.inference_mode():
+    with torch.no_grad():
         both = Slots.empty(model.memory.config, batch=2)
         # on the right, as a turn is read from its beginning
         rows = {
@@ -141,7 +141,7 @@ def test_a_model_without_memory_says_so():
 def test_branches_do_not_touch_each_other(model: FlamingoForConditionalGeneration):
     trunk = written(model, 2)
     before = trunk.values.clone()
-    with torch.inference_mode():
+    with torch.no_grad():
         one = model.write_turn(trunk, pixel_values=tiny.pictures(seed=7), **tiny.rows([TEXT]))
         other = model.write_turn(trunk, pixel_values=tiny.pictures(seed=8), **tiny.rows([TEXT]))
     assert torch.equal(trunk.values, before)

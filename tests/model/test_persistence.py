@@ -18,7 +18,8 @@ from tests import tiny
 
 @pytest.fixture
 def saved(tmp_path) -> tuple[FlamingoForConditionalGeneration, Path]:
-    flamingo = tiny.from_backbones(tmp_path, special=False)
+    memory = {"num_turns": 2, "num_latents": 1, "dim": 8, "heads": 2, "dim_head": 4}
+    flamingo = tiny.from_backbones(tmp_path, special=False, memory=memory)
     flamingo.save_pretrained(tmp_path / "model")
     return flamingo, tmp_path / "model"
 
