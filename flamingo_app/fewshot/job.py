@@ -204,7 +204,7 @@ class Output:
             records = target if form == "jsonl" else hidden
             run = target.with_name(f".{target.name}.run")
             settings = {"--model": _digest_of_weights(model), "--shots": _digest_of_shots(task.shots)}
-            self.journal = Journal(records, run, settings | dict(task.settings))
+            self.journal = Journal(records, run, settings | dict(task.settings), task.fields)
             if not (records.exists() or overwrite) and target.exists() and target.stat().st_size:
                 raise something_else(target)
             self.journal.read(overwrite=overwrite)

@@ -29,6 +29,7 @@ class Journal:
         path: of the records.
         run_path: of the settings and hashes; it only grows.
         settings: what they depend on; those of a run that is gone on with must be the same.
+        fields: that each record has.
 
     Attributes:
         records: those in the file, in its order.
@@ -38,6 +39,7 @@ class Journal:
     path: Path
     run_path: Path
     settings: Mapping[str, Any]
+    fields: Sequence[str] = ("file_name",)
     records: list[Record] = field(default_factory=list[Record])
     hashes: dict[str, str] = field(default_factory=dict[str, str])
     _files: list[BinaryIO] = field(default_factory=list[BinaryIO])
@@ -76,7 +78,7 @@ class Journal:
 
     def _record(self, line: bytes) -> Record:
         record = _parsed(line)
-        if isinstance(record, dict) and "file_name" in record:
+        if isinstance(record, dict) and record.keys() >= {*self.fields}:
             return cast(Record, record)
         raise something_else(self.path)
 

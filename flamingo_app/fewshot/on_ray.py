@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from flamingo_app.fewshot.labelling import Outcome, outcomes
 from flamingo_app.fewshot.records import Record
 from flamingo_app.images import Packed, Source, content_hash
 from flamingo_app.model.checkpoint import load
-from flamingo_app.processing import FlamingoImageProcessor
+from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
 
 LOCAL = "local"
 STORE, BLOCK = 128 * 2**20, 2**20
@@ -37,15 +38,33 @@ class Worker:
     """
 
     def __init__(self, folder: str, model_name: str, prepare: Callable[..., Any]) -> None:
-        os.chdir(folder)
-        model, self.processor = load(model_name, device="cuda" if torch.cuda.is_available() else "cpu")
-        self.labeller = prepare(model, self.processor)
+        self.folder, self.model_name, self.prepare = folder, model_name, prepare
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, str]:
-        sources = [_source(spelled) for spelled in json.loads(row["sources"])]
-        pictures = decoded(sources, self.processor.image_processor)
-        batches = outcomes(self.labeller, pictures, batch_size=len(sources), known={})
-        return {"outcomes": json.dumps([vars(outcome) for batch in batches for outcome in batch])}
+        """Outcomes of a row's batch, or why there can be none."""
+        try:
+            return {"outcomes": json.dumps(self._label(json.loads(row["sources"]))), "error": ""}
+        except FlamingoError as error:
+            return {"outcomes": "[]", "error": json.dumps(vars(error))}
+
+    def _label(self, batch: Sequence[Any]) -> list[dict[str, Any]]:
+        labeller, processor = self._labeller
+        pictures = decoded([_source(spelled) for spelled in batch], processor.image_processor)
+        labelled = outcomes(labeller, pictures, batch_size=len(batch), known={})
+        return [vars(outcome) for each in labelled for outcome in each]
+
+    @cached_property
+    def _labeller(self) -> tuple[Any, FlamingoProcessor]:
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise FlamingoError(
+                expected="the folder that the job was started in, on every machine",
+                got=f"{self.folder!r} on {socket.gethostname()}: {error.strerror}",
+                remedy="share it, or start the job in one that is shared",
+            ) from None
+        model, processor = load(self.model_name, device="cuda" if torch.cuda.is_available() else "cpu")
+        return self.prepare(model, processor), processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +127,14 @@ class Cluster:
                 num_gpus=1 if gpus else 0,
             )
             for row in labelled.iter_rows():
+                if row["error"]:
+                    raise FlamingoError(**json.loads(row["error"]))
                 yield [Outcome(**fields) for fields in json.loads(row["outcomes"])]
 
 
 @contextmanager
 def _connected(address: str) -> Generator[Any]:
-    """Ray, with a cluster, and without its advice."""
+    """Ray, joined to a cluster, unless the caller has done that, and without its advice."""
     try:
         import ray
         import ray.data
@@ -122,14 +143,10 @@ def _connected(address: str) -> Generator[Any]:
         raise FlamingoError(
             expected="Ray for --ray", got="none installed", remedy="install flamingo-app[ray]"
         ) from None
-    _check_listening(address)
-    os.environ.setdefault("RAY_worker_niceness", "0")  # or a cluster that is started here gives way to everything else
-    here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": STORE} if address == LOCAL else {}
+    mine = not ray.is_initialized()
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, ignore_reinit_error=True, **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _no_cluster(address, error) from None
-    try:
+        if mine:
+            _join(ray, address)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
@@ -137,10 +154,24 @@ def _connected(address: str) -> Generator[Any]:
         yield ray
     except RayError as error:
         raise FlamingoError(
-            expected="machines that can do the work", got=f"--ray {address}: {_cause(error)}", remedy="see to that one"
+            expected="machines that can do the work", got=f"--ray {address}: {_last(error)}", remedy="see to that one"
         ) from None
     finally:
-        ray.shutdown()
+        if mine:
+            ray.shutdown()
+
+
+def _join(ray: Any, address: str) -> None:
+    here: dict[str, Any] = {}
+    if address == LOCAL:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # or what is started here gives way to everything else
+        here = {"include_dashboard": False, "object_store_memory": STORE}
+    else:
+        _check_listening(address)
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **here)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise _no_cluster(address, error) from None
 
 
 def _check_listening(address: str) -> None:
@@ -155,15 +186,13 @@ def _check_listening(address: str) -> None:
 
 
 def _no_cluster(address: str, error: Exception) -> FlamingoError:
-    what = getattr(error, "strerror", None) or _cause(error)
+    what = getattr(error, "strerror", None) or _last(error)
     return FlamingoError(expected="a Ray cluster", got=f"--ray {address}: {what}", remedy="start one, or give local")
 
 
-def _cause(error: BaseException) -> str:
-    """What went wrong there, in one line."""
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = cause
-    return str(error).strip().splitlines()[-1]
+def _last(error: Exception) -> str:
+    """The last line of what it says, which names the cause."""
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
 
 
 def _hash(source: Source) -> str | None:

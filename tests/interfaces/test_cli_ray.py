@@ -22,6 +22,8 @@ from tests.interfaces.conftest import Flamingo
 from tests.interfaces.test_cli_command import COMMAND, run_command
 from tests.interfaces.test_cli_resume import many, records  # noqa: F401
 
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # of its own fields
+
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:

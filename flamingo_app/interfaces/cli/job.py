@@ -57,11 +57,14 @@ def run_job(
         job.write(pictures, output)
     records = [output.written[name] for name in pictures]
     failed = sum("error" in record for record in records)
+    counts = notes(records)
     if options.json:
         summary = {"pictures": len(records), done: len(records) - failed, "failed": failed}
-        summary |= {"written_before": earlier} | dict(notes(records)) | {"out": options.out, "model": options.model}
+        summary |= {"written_before": earlier} | dict(counts) | {"out": options.out, "model": options.model}
         summary |= {"seconds": round(time.monotonic() - start, 3)}
         print(json.dumps(summary), file=sys.stdout if options.out else sys.stderr)
+    elif copied := counts.get("copied_from_shots"):
+        complain(f"{copied} of {len(records)} captions are a shot's, word for word: was the picture looked at?")
     return 1 if failed else 0
 
 
