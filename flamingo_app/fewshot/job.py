@@ -141,12 +141,11 @@ class Job:
         done = len(pictures) - len(missing)
         with tqdm(total=len(pictures), initial=done, unit=" pictures", disable=None) as bar:
             for batch in self.records(missing.items(), labeller, output.known) if missing else ():
-                for record, _ in batch:
-                    if "error" in record:
-                        with tqdm.external_write_mode():
-                            self.complain(record["error"])
                 hashes = {record["file_name"]: str(sha256) for record, sha256 in batch if "error" not in record}
-                output.add([record for record, _ in batch], hashes)
+                with tqdm.external_write_mode():
+                    for error in (record["error"] for record, _ in batch if "error" in record):
+                        self.complain(error)
+                    output.add([record for record, _ in batch], hashes)
                 bar.update(len(batch))
         output.finish(pictures)
 

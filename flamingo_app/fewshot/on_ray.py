@@ -165,6 +165,7 @@ def _join(ray: Any, address: str) -> None:
     here: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_worker_niceness", "0")  # or what is started here gives way to everything else
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
         here = {"include_dashboard": False, "object_store_memory": STORE}
     else:
         _check_listening(address)
