@@ -32,7 +32,7 @@ def find_pictures(given: Sequence[str]) -> dict[str, Source]:
     none, or is not there, is kept: opening it says so. In folders, hidden files and links to folders are passed over.
 
     Raises:
-        PictureError: for a folder or a shard without pictures, or a glob that matches nothing.
+        PictureError: for a folder, a list or a shard without pictures, or a glob that matches nothing.
         DataError: for a list or a shard that cannot be read.
     """
     return {name: source for each in given for name, source in _expand(each)}
@@ -104,7 +104,10 @@ def _listed(path: str, suffix: str) -> list[str]:
         rows: Iterable[Any] = _rows(path, text)
     else:
         rows = (_object(line) for line in text.split("\n") if line.strip())
-    return [_relative(path, number, row) for number, row in enumerate(rows, start=1)]
+    named = [_relative(path, number, row) for number, row in enumerate(rows, start=1)]
+    if not named:
+        raise PictureError(expected="a list with pictures", got=f"{path!r}, which names none", remedy="check the list")
+    return named
 
 
 def _rows(path: str, text: str) -> list[Any]:
