@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -41,7 +40,7 @@ class Decoded:
         return _received, (None if self.pixels is None else self.pixels.numpy(), self.sha256, self.error)
 
 
-def _received(pixels: np.ndarray[Any, Any] | None, sha256: str | None, error: str | None) -> Decoded:
+def _received(pixels: Any, sha256: str | None, error: str | None) -> Decoded:
     return Decoded(pixels=None if pixels is None else torch.from_numpy(pixels), sha256=sha256, error=error)
 
 

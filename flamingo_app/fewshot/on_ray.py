@@ -143,6 +143,7 @@ def _connected(address: str) -> Generator[Any]:
         raise FlamingoError(
             expected="Ray for --ray", got="none installed", remedy="install flamingo-app[ray]"
         ) from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     mine = not ray.is_initialized()
     try:
         if mine:
@@ -162,6 +163,7 @@ def _connected(address: str) -> Generator[Any]:
 
 
 def _join(ray: Any, address: str) -> None:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     here: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_worker_niceness", "0")  # or what is started here gives way to everything else
