@@ -163,7 +163,6 @@ def _connected(address: str) -> Generator[Any]:
 
 
 def _join(ray: Any, address: str) -> None:
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     here: dict[str, Any] = {}
     if address == LOCAL:
         os.environ.setdefault("RAY_worker_niceness", "0")  # or what is started here gives way to everything else

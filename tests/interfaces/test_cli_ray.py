@@ -124,8 +124,10 @@ def test_copies_are_labelled_once_over_the_whole_cluster(many: Path, saved: Path
 def test_what_no_machine_can_do_is_one_line(many: Path, saved: Path, cluster: str) -> None:  # noqa: F811
     given = ["caption", "many", "--model", saved, "--ray", cluster, "--out", "out.jsonl"]
     ran = run_command(*given, "--prompt", "long " * 300, cwd=many, timeout=600)
-    assert (ran.returncode, len(ran.stderr.splitlines())) == (2, 1), ran.stderr
-    assert "at most 320 tokens" in ran.stderr
+    assert (ran.returncode, ran.stdout) == (2, "")
+    *advice, line = ran.stderr.splitlines()
+    assert line.startswith("flamingo: expected at most 320 tokens")
+    assert not [other for other in advice if not other.startswith("[")], "Ray's core alone may say something before"
     assert not (many / "out.jsonl").exists()
 
 
