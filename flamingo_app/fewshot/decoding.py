@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -34,14 +33,6 @@ class Decoded:
     pixels: Float[Tensor, "3 height width"] | None = None
     sha256: str | None = None
     error: str | None = None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From process to process as bytes: shared memory, which tensors would take, is scarce in containers."""
-        return _received, (None if self.pixels is None else self.pixels.numpy(), self.sha256, self.error)
-
-
-def _received(pixels: Any, sha256: str | None, error: str | None) -> Decoded:
-    return Decoded(pixels=None if pixels is None else torch.from_numpy(pixels), sha256=sha256, error=error)
 
 
 class Decode(Dataset[list[Decoded]]):
