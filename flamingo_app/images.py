@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +143,12 @@ def _read(source: str | Path | Packed, name: str, limits: PictureLimits) -> byte
             with path.open("rb") as file:
                 file.seek(start)
                 return file.read(min(most, limits.max_bytes + 1))
-        what = "a folder" if path.is_dir() else "no file" if path.exists() else "missing"
+        if path.is_dir():
+            what = "a folder" if os.access(path, os.R_OK | os.X_OK) else "a folder that may not be looked into"
+        elif path.exists():
+            what = "no file"
+        else:
+            what = "a link that leads nowhere" if path.is_symlink() else "missing"
     except OSError as error:
         what = f"not readable ({error.strerror})"
     raise PictureError(expected="a picture file", got=f"{name}, which is {what}", remedy="check the path")

@@ -37,20 +37,26 @@ def run(command: list[str], folder: Path = ROOT) -> str:
     return result.stdout
 
 
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What is read; what is written stays here."""
+    for name in ("data", "flamingo_app"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
 @needs_starter
 @pytest.mark.parametrize("code", blocks("python"))
-def test_the_python_runs(code: str):
-    assert run([sys.executable, "-c", code]).strip()
+def test_the_python_runs(code: str, checkout: Path):
+    assert run([sys.executable, "-c", code], checkout).strip()
 
 
 @needs_starter
 @pytest.mark.parametrize("command", commands())
-def test_the_commands_run(command: str, tmp_path: Path):
-    for name in ("data", "flamingo_app"):  # what the commands read; what they write goes elsewhere
-        (tmp_path / name).symlink_to(ROOT / name)
+def test_the_commands_run(command: str, checkout: Path):
     _, *arguments = shlex.split(command)
-    said = run([str(Path(sys.executable).parent / "flamingo"), *arguments], tmp_path)
-    assert said.strip() or (tmp_path / arguments[arguments.index("--out") + 1]).stat().st_size
+    said = run([str(Path(sys.executable).parent / "flamingo"), *arguments], checkout)
+    assert said.strip() or (checkout / arguments[arguments.index("--out") + 1]).stat().st_size
 
 
 @pytest.mark.parametrize("target", sorted({name for page in PAGES for name in MAKE.findall(page)}))

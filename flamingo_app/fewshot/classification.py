@@ -8,8 +8,9 @@ abstain     where the likeliest label is not likely enough
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,11 +20,11 @@ from torch import Tensor
 from flamingo_app.errors import ConfigError
 from flamingo_app.fewshot.completion import weigh
 from flamingo_app.fewshot.context import Context
-from flamingo_app.fewshot.decoding import decoded
-from flamingo_app.fewshot.labelling import outcomes
+from flamingo_app.fewshot.job import Images, Job, Task
+from flamingo_app.fewshot.labelling import Labeller
+from flamingo_app.fewshot.records import Record
 from flamingo_app.fewshot.retrieval import Select
 from flamingo_app.fewshot.shots import Shot
-from flamingo_app.images import Source
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import encode, refuse_special_tokens, spell_answer
@@ -38,11 +39,13 @@ class Classification:
     """What came of one picture: a label and how likely each is, or an error.
 
     Args:
+        file_name: the picture's path, or the name that it was given; None for one in memory.
         label: the likeliest; None where it is not likely enough.
         probabilities: of every label; they add up to 1.
         error: one line that says why there is none.
     """
 
+    file_name: str | None = None
     label: str | None = None
     probabilities: dict[str, float] | None = None
     error: str | None = None
@@ -50,7 +53,7 @@ class Classification:
 
 def classify(
     model: FlamingoForConditionalGeneration,
-    images: Iterable[Source],
+    images: Images,
     *,
     shots: Sequence[Shot] = (),
     labels: Sequence[str] | None = None,
@@ -63,42 +66,82 @@ def classify(
     select: Select = "random",
     num_shots: int | None = None,
     seed: int = 0,
-    workers: int = 0,
+    workers: int | None = 0,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    ray: str | None = None,
 ) -> Iterator[Classification]:
     """Classify pictures one batch after the other, in their order; a picture that fails does not stop the others.
 
     Args:
         shots: pictures whose texts are their labels.
         labels: None takes those of the shots, in the order in which they first appear.
-        processor, prompt, batch_size, select, num_shots, seed, workers: as those of `caption`.
+        images, processor, prompt, batch_size, select, num_shots, seed, workers, out, overwrite, ray: as those of
+            `caption`.
         calibrate: take away what a label gets without a picture's help.
         abstain: no label where the likeliest has a lower probability.
         orders: of the shots, to be averaged over; similar shots have one alone, the nearest last.
 
     Raises:
-        ConfigError: fewer than two labels, or no probability to abstain below.
-        PromptError: for a special token typed into the prompt or a label, or a prompt too long to answer.
-        PictureError: for a shot's picture that cannot be opened.
+        ConfigError: fewer than two labels, no probability to abstain below, or as `caption`.
+        FlamingoError: as `caption`.
     """
-    check_abstain(abstain)
-    classifier = Classifier.of(
-        model,
-        processor,
+    task = classifications(
         shots=shots,
         labels=labels,
-        lead_in=prompt,
+        prompt=prompt,
         calibrate=calibrate,
+        abstain=abstain,
         orders=orders,
         select=select,
         num_shots=num_shots,
         seed=seed,
     )
-    pictures = decoded(images, classifier.context.processor.image_processor, workers=workers)
-    return (
-        Classification(error=outcome.error) if outcome.label is None else decide(outcome.label, abstain)
-        for batch in outcomes(classifier, pictures, batch_size=batch_size, known={})
-        for outcome in batch
-    )
+    job = Job.of(task, model, processor, batch_size=batch_size, workers=workers, ray=ray)
+    return (Classification(**record) for record in job.label(images, out=out, overwrite=overwrite))
+
+
+def classifications(
+    *,
+    shots: Sequence[Shot] = (),
+    labels: Sequence[str] | None = None,
+    prompt: str = "",
+    calibrate: bool = False,
+    abstain: float = 0.0,
+    orders: int = ORDERS,
+    select: Select = "random",
+    num_shots: int | None = None,
+    seed: int = 0,
+) -> Task:
+    """One of some labels for each picture; arguments as those of `classify`."""
+    check_abstain(abstain)
+
+    def prepare(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> Labeller[Record]:
+        classifier = Classifier.of(
+            model,
+            processor,
+            shots=shots,
+            labels=labels,
+            lead_in=prompt,
+            calibrate=calibrate,
+            orders=orders,
+            select=select,
+            num_shots=num_shots,
+            seed=seed,
+        )
+        return lambda pixels: [{"label": decide(each, abstain), "probabilities": each} for each in classifier(pixels)]
+
+    settings = {
+        "--label": [*labels] if labels else [],
+        "--prompt": prompt,
+        "--calibrate": calibrate,
+        "--abstain": abstain,
+        "--orders": orders,
+        "--select": select,
+        "--num-shots": num_shots,
+        "--seed": seed,
+    }
+    return Task(fields=("file_name", "label", "probabilities"), shots=shots, settings=settings, prepare=prepare)
 
 
 def check_abstain(threshold: float) -> None:
@@ -114,10 +157,10 @@ def likeliest(probabilities: dict[str, float]) -> str:
     return max(probabilities, key=probabilities.__getitem__)
 
 
-def decide(probabilities: dict[str, float], abstain: float) -> Classification:
+def decide(probabilities: dict[str, float], abstain: float) -> str | None:
     """The likeliest label, unless it is too unlikely."""
     label = likeliest(probabilities)
-    return Classification(label=label if probabilities[label] >= abstain else None, probabilities=probabilities)
+    return label if probabilities[label] >= abstain else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +177,7 @@ class Classifier:
     def of(
         cls,
         model: FlamingoForConditionalGeneration,
-        processor: FlamingoProcessor | None,
+        processor: FlamingoProcessor,
         *,
         shots: Sequence[Shot],
         labels: Sequence[str] | None = None,
@@ -155,7 +198,6 @@ class Classifier:
             )
         for label in chosen:
             refuse_special_tokens(label)
-        processor = processor or FlamingoProcessor.from_pretrained(model.name_or_path)
         context = Context(
             model=model,
             processor=processor,

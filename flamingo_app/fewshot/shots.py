@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -56,7 +57,10 @@ def parse_shot(given: str) -> Shot:
         ShotsError: it has another form.
         FlamingoError: its picture cannot be opened, or its text cannot be a prompt.
     """
-    image, _, text = given.partition("=")
+    parts = given.split("=")
+    ways = [("=".join(parts[:count]), "=".join(parts[count:])) for count in range(1, len(parts))]
+    # A path may have a = of its own.
+    image, text = next((way for way in ways if os.path.isfile(way[0])), ways[0] if ways else ("", ""))  # noqa: PTH113
     if not (image and text.strip()):
         raise ShotsError(expected='picture.png="text" after --shot', got=repr(given), remedy="give both")
     return _checked(Path(image), text)

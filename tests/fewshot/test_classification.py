@@ -101,7 +101,7 @@ def test_it_abstains_below_the_threshold_alone(classified: Any) -> None:
     abstained = classified(abstain=threshold)
     assert [each.label is None for each in abstained] == [max(each.probabilities.values()) < threshold for each in said]
     assert sum(each.label is None for each in abstained) == 3
-    assert decide({"a": 0.4, "b": 0.6}, 0.6).label == "b"
+    assert decide({"a": 0.4, "b": 0.6}, 0.6) == "b"
 
 
 def test_labels_may_be_named_and_need_no_shots(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import random
 import tarfile
 from pathlib import Path
@@ -68,6 +69,9 @@ def test_shards_are_read_where_they_lie(flamingo: Flamingo, folder: Path) -> Non
         ("list.csv", b"name\nred.png\n", "none in row 1 of 'list.csv'"),
         ("list.jsonl", b'{"image": "a.png"}\nwords\n', "none in row 2 of 'list.jsonl'"),
         ("list.jsonl", b"\xff\xfe", "not UTF-8 text"),
+        ("list.jsonl", b"\n", "which names none"),
+        ("list.csv", b"file_name\n", "which names none"),
+        ("list.csv", b'file_name\n"' + b"x" * 200_000, "field larger than"),
         ("shard.tar", b"words", "damaged, compressed, or no archive"),
         ("none.tar", None, "No such file"),
         ("none.csv", None, "No such file"),
@@ -83,25 +87,56 @@ def test_lists_and_shards_that_cannot_be_read_are_one_line(
     assert said in ran.err
 
 
+def unusual() -> dict[str, bytes]:
+    """Pictures all the same."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.new("P", (9, 8), number) for number in range(3)]
+    return {
+        "wrong.png": encoded(NOISE, "JPEG"),
+        "moving.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "print.jpg": encoded(NOISE.convert("CMYK"), "JPEG"),
+        "deep.png": encoded(Image.new("I;16", (9, 8), 40_000)),
+        "palette.png": encoded(NOISE.convert("P"), transparency=0),
+        "turned.jpg": encoded(NOISE, "JPEG", exif=exif),
+        "火烈鸟 🦩.webp": encoded(NOISE, "WEBP"),
+        "two\nlines.bmp": encoded(NOISE, "BMP"),
+    }
+
+
 def test_each_broken_file_of_a_folder_is_named_with_its_reason(flamingo: Flamingo, folder: Path) -> None:
-    """Two in a hundred, of every kind; the others are captioned."""
+    """A few in a hundred, of every kind; the others are captioned."""
     broken = {
         "cut.jpg": (encoded(NOISE, "JPEG")[:-900], "damaged or cut short"),
+        "half.png": (encoded(NOISE)[:6000], "damaged or cut short"),
         "text.png": (b"words", "none of these"),
         "bomb.png": (png_header(30_000, 30_000), "million pixels"),
         "zero.png": (b"", "empty"),
+        "in\ntwo.png": (b"words", "none of these"),
     }
-    draw = random.Random(0)
-    (folder / "many").mkdir()
-    for number in range(200 - len(broken)):
-        colour = tuple(draw.randrange(256) for _ in "rgb")
-        Image.new("RGB", (8, 8), colour).save(folder / "many" / f"{number:03}.png")
-    (folder / "many" / "wrong.png").write_bytes(encoded(NOISE, "JPEG"))  # a picture all the same
-    for name, (content, _) in broken.items():
+    (folder / "many" / "deep").mkdir(parents=True)
+    for name, content in (unusual() | {name: content for name, (content, _) in broken.items()}).items():
         (folder / "many" / name).write_bytes(content)
+    reasons = {name: reason for name, (_, reason) in broken.items()}
+    for name, reason in (("folder.png", "a folder"), ("pipe.png", "no file"), ("loop.png", "leads nowhere")):
+        reasons[name] = reason
+    (folder / "many" / "folder.png").mkdir()
+    os.mkfifo(folder / "many" / "pipe.png")
+    (folder / "many" / "loop.png").symlink_to("loop.png")
+    (folder / "many" / "deep" / "up").symlink_to("..")
+    (folder / "many" / "locked.png").write_bytes(encoded(NOISE))
+    (folder / "many" / "locked.png").chmod(0)
+    if not os.access(folder / "many" / "locked.png", os.R_OK):  # whoever may read everything can read this
+        reasons["locked.png"] = "not readable"
+    draw = random.Random(0)
+    for number in range(200):
+        colour = tuple(draw.randrange(256) for _ in "rgb")
+        Image.new("RGB", (8, 8), colour).save(folder / "many" / "deep" / f"{number:03}.png")
     ran = flamingo("caption", "many", "--model", "MODEL", "--out", "out.jsonl", "--batch-size", "50", "--json")
     assert ran.status == 1
-    assert json.loads(ran.out).items() >= {"pictures": 201, "captioned": 197, "failed": 4}.items()
+    count = 200 + len(unusual()) + 1 + len(reasons) - ("locked.png" in reasons)
+    summary = {"pictures": count, "captioned": count - len(reasons), "failed": len(reasons)}
+    assert json.loads(ran.out).items() >= summary.items()
     failed = {}
     for line in (folder / "out.jsonl").read_text().splitlines():
         record = json.loads(line)
@@ -109,16 +144,25 @@ def test_each_broken_file_of_a_folder_is_named_with_its_reason(flamingo: Flaming
             failed[record["file_name"]] = record["error"]
         else:
             assert record["text"] is not None
-    assert failed.keys() == {f"many/{name}" for name in broken}
-    for name, (_, reason) in broken.items():
+    assert failed.keys() == {f"many/{name}" for name in reasons}
+    for name, reason in reasons.items():
         assert reason in failed[f"many/{name}"]
         assert repr(f"many/{name}") in failed[f"many/{name}"]
+    assert len(ran.err.splitlines()) == len(reasons), "a line each, whatever their names hold"
+
+
+def test_globs_do_not_go_round_in_circles(flamingo: Flamingo, folder: Path) -> None:
+    (folder / "pictures" / "deep" / "up").symlink_to("..")
+    ran = flamingo("caption", "pictures/**/*.png", "--model", "MODEL")
+    assert [record["file_name"] for record in ran.records] == [ALL[0], *ALL[2:]]
 
 
 def test_shots_are_given_one_by_one_too(flamingo: Flamingo, folder: Path) -> None:
     by_file = flamingo("caption", "pictures", "--model", "MODEL", "--shots", "shots.jsonl").records
     by_flag = flamingo("caption", "pictures", "--model", "MODEL", "--shot", "pictures/red.png=a red one.").records
     assert by_flag == by_file
+    (folder / "a=b.png").write_bytes((folder / "pictures" / "red.png").read_bytes())
+    assert flamingo("caption", "pictures", "--model", "MODEL", "--shot", "a=b.png=a red one.").records == by_file
     for wrong, said in (
         ("red.png", "after --shot"),
         ("=words", "after --shot"),
@@ -130,12 +174,25 @@ def test_shots_are_given_one_by_one_too(flamingo: Flamingo, folder: Path) -> Non
         assert said in ran.err
 
 
-def test_captions_that_are_a_shots_are_counted(flamingo: Flamingo, folder: Path) -> None:
-    text = flamingo("caption", ALL[0], "--model", "MODEL").records[0]["text"]
-    (folder / "shots.jsonl").write_text(json.dumps({"image": "pictures/red.png", "text": f"{text} x"}))
-    ran = flamingo("caption", ALL[0], "--model", "MODEL", "--shots", "shots.jsonl", "--json")
-    copied = sum(record["text"] == f"{text} x" for record in ran.records)
-    assert json.loads(ran.err)["copied_from_shots"] == copied
+def test_captions_that_are_a_shots_are_told(flamingo: Flamingo, folder: Path) -> None:
+    given = ["caption", ALL[0], "--model", "MODEL", "--shots", "shots.jsonl", "--num-shots", "1"]
+
+    def shots(*texts: str) -> None:
+        lines = [{"image": ALL[-1], "text": text} for text in texts]
+        (folder / "shots.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    shots("a red one.", "a red one.")
+    ran = flamingo(*given)
+    said = ran.records[0]["text"]
+    assert ran.err == ""
+    shown, _ = random.Random(0).sample(range(2), 2)
+    shots(*(said if number != shown else "a red one." for number in range(2)))
+    again = flamingo(*given)
+    assert again.records == ran.records
+    assert again.err.splitlines() == [
+        "flamingo: 1 of 1 captions are a shot's, word for word: was the picture looked at?"
+    ]
+    assert json.loads(flamingo(*given, "--json").err)["copied_from_shots"] == 1
 
 
 def test_classify_labels_every_picture(flamingo: Flamingo, labelled: Path) -> None:

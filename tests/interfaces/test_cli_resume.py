@@ -52,13 +52,31 @@ def killed(folder: Path, saved: Path, seed: int, kills: int, whole: int, *argume
         timeout=800,
     )
     assert ran.returncode == 0, ran.stderr
-    return json.loads(ran.stdout.splitlines()[-1])
+    return json.loads(ran.stdout.splitlines()[-1])  # what is printed before are summaries
+
+
+CLASSIFY = ["classify", "many", "--label", "a cat", "--label", "dogs", "--calibrate", *CAPTION[2:]]
+AT_LENGTH = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 
 @pytest.mark.timeout(900)
-def test_killed_at_any_moment_the_file_is_that_of_one_run(flamingo: Flamingo, many: Path, saved: Path) -> None:
-    arguments = [*CAPTION, "--workers", "2"]
-    assert flamingo(*arguments).status == 1
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(CAPTION, id="caption"),
+        pytest.param(CLASSIFY, id="classify", marks=AT_LENGTH),
+        pytest.param(["python", "many", "MODEL", "out.jsonl"], id="python", marks=AT_LENGTH),
+    ],
+)
+def test_killed_at_any_moment_the_file_is_that_of_one_run(
+    flamingo: Flamingo, many: Path, saved: Path, arguments: list[str]
+) -> None:
+    """Kills strike the loading, the decoding in workers and the writing; what is left must be gone on with."""
+    if arguments[0] == "python":
+        uninterrupted = CAPTION
+    else:
+        arguments = uninterrupted = [*arguments, "--workers", "2", "--json"]
+    assert flamingo(*uninterrupted).status == 1
     whole = (many / "out.jsonl").read_bytes()
     for file in (many / "out.jsonl", many / ".out.jsonl.run"):
         file.unlink()
@@ -144,6 +162,16 @@ def test_other_settings_are_refused(flamingo: Flamingo, many: Path) -> None:
         assert (many / "out.jsonl").read_bytes() == before
     assert flamingo(*CAPTION, "--prompt", "a picture of", "--overwrite").status == 1
     assert len(records(many / "out.jsonl")) == 40
+
+
+def test_a_list_of_pictures_is_no_file_of_records(flamingo: Flamingo, many: Path) -> None:
+    (many / "list.jsonl").write_text('{"file_name": "many/00.png"}\n')
+    for command in ("caption", "classify"):
+        labels = ["--label", "a", "--label", "b"] if command == "classify" else []
+        ran = flamingo(command, "list.jsonl", *labels, "--model", "MODEL", "--out", "list.jsonl")
+        assert ran.status == 2
+        assert "holds something else" in ran.err
+    assert (many / "list.jsonl").read_text() == '{"file_name": "many/00.png"}\n'
 
 
 def test_two_runs_do_not_write_one_file(flamingo: Flamingo, many: Path) -> None:

@@ -38,7 +38,7 @@ def test_what_caption_writes_as_coco_is_read_by_the_fields_own_tool(
 ) -> None:
     from pycocotools.coco import COCO
 
-    from flamingo_app.interfaces.cli.records import write_records
+    from flamingo_app.fewshot.records import write_records
 
     records = [{"file_name": f"{n}.png", "text": text, "score": -0.1} for n, text in enumerate(TRUE)]
     records.append({"file_name": "broken.png", "text": None, "score": None, "error": "broken"})

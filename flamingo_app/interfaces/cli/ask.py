@@ -5,9 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 
 from flamingo_app.errors import PictureError
+from flamingo_app.fewshot.finding import find_pictures
 from flamingo_app.images import Source, open_picture
 from flamingo_app.interfaces.cli.common import check_words, complain, load_model
-from flamingo_app.interfaces.cli.paths import find_pictures
 
 
 def run(options: Namespace) -> int:

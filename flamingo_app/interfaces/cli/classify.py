@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flamingo_app.errors import ShotsError
+from flamingo_app.fewshot.finding import find_pictures
+from flamingo_app.fewshot.records import Record
 from flamingo_app.interfaces.cli.common import check_words
-from flamingo_app.interfaces.cli.job import Job, fingerprint_of_shots, given_shots, run_job
-from flamingo_app.interfaces.cli.paths import find_pictures
-from flamingo_app.interfaces.cli.records import Record
+from flamingo_app.interfaces.cli.job import given_shots, run_job
 
 if TYPE_CHECKING:
-    from flamingo_app.fewshot.labelling import Labeller
-    from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-    from flamingo_app.processing import FlamingoProcessor
+    from flamingo_app.fewshot.job import Task
 
 
 def run(options: Namespace) -> int:
@@ -30,39 +28,22 @@ def run(options: Namespace) -> int:
         )
     pictures = find_pictures(options.paths)
 
-    def prepare(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> Labeller[Record]:
-        from flamingo_app.fewshot.classification import Classifier, decide
+    def task() -> Task:
+        from flamingo_app.fewshot.classification import classifications
 
-        classifier = Classifier.of(
-            model,
-            processor,
+        return classifications(
             shots=shots,
             labels=options.label or None,
-            lead_in=options.prompt or "",
+            prompt=options.prompt or "",
             calibrate=options.calibrate,
+            abstain=options.abstain,
             orders=options.orders,
             select=options.select,
             num_shots=options.num_shots,
+            seed=options.seed,
         )
-
-        def label(probabilities: dict[str, float]) -> Record:
-            return {"label": decide(probabilities, options.abstain).label, "probabilities": probabilities}
-
-        return lambda pixels: [label(probabilities) for probabilities in classifier(pixels)]
 
     def notes(records: Sequence[Record]) -> Mapping[str, int]:
         return {"abstained": sum(record["label"] is None and "error" not in record for record in records)}
 
-    flags = ("label", "prompt", "select", "num_shots", "calibrate", "abstain", "orders")
-    settings = {f"--{flag.replace('_', '-')}": getattr(options, flag) for flag in flags}
-    return run_job(
-        Job(
-            options=options,
-            pictures=pictures,
-            fields=("file_name", "label", "probabilities"),
-            done="classified",
-            settings={"--shots": fingerprint_of_shots(shots)} | settings,
-            prepare=prepare,
-            notes=notes,
-        )
-    )
+    return run_job(options, pictures, task, done="classified", notes=notes)

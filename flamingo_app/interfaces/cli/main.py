@@ -44,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            complain(FlamingoError(expected="room to write", got="a full disk", remedy="free some, or choose another"))
+        elif error.filename is not None:
+            got = f"{str(error.filename)!r}: {error.strerror}"
+            complain(FlamingoError(expected="a file that can be used", got=got, remedy="see to it, or choose another"))
+        else:
             raise
-        complain(FlamingoError(expected="room to write", got="a full disk", remedy="free some, or choose another"))
         return 2

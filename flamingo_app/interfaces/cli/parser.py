@@ -36,6 +36,13 @@ def _add_caption(commands: Any) -> None:
     command = commands.add_parser("caption", help="a caption for each picture", description="Caption each picture.")
     _add_job(command, ["jsonl", "coco", "csv"])
     command.add_argument("--prompt", metavar="TEXT", help="words that the caption goes on from")
+    command.add_argument(
+        "--max-new-tokens",
+        metavar="N",
+        type=_count,
+        default=32,
+        help="where a caption that does not end is cut (default: %(default)s)",
+    )
 
 
 def _add_classify(commands: Any) -> None:
@@ -79,6 +86,7 @@ def _add_job(command: argparse.ArgumentParser, formats: list[str]) -> None:
     command.add_argument(
         "--num-shots", metavar="N", type=_count, help="shots to show (default: as many as the model can read)"
     )
+    command.add_argument("--seed", metavar="N", type=int, default=0, help="of the random choice (default: 0)")
     command.add_argument(
         "--out",
         metavar="FILE",

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from flamingo_app.errors import FlamingoError
+from flamingo_app.fewshot.records import check_destination
 from flamingo_app.fewshot.shots import read_shots
 from flamingo_app.interfaces.cli.common import check_words, load_model
-from flamingo_app.interfaces.cli.records import check_destination
 
 if TYPE_CHECKING:
     from flamingo_app.fewshot.report import Report

@@ -3,20 +3,22 @@
     out.jsonl           one record a line, in the order of the pictures
     .out.jsonl.run      what made them: first the settings, then for each batch where it ends, and its pictures' hashes
 
-A batch is written whole before the second file says so. What follows the last batch that it names is written again.
+A batch is written whole, and on the disk, before the second file says so. What follows the last batch that it names is
+written again.
 """
 
 from __future__ import annotations
 
 import fcntl
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from flamingo_app.errors import FlamingoError
-from flamingo_app.interfaces.cli.records import Record, line_of
+from flamingo_app.fewshot.records import Record, line_of
 
 
 @dataclass
@@ -27,6 +29,7 @@ class Journal:
         path: of the records.
         run_path: of the settings and hashes; it only grows.
         settings: what they depend on; those of a run that is gone on with must be the same.
+        fields: that each record has.
 
     Attributes:
         records: those in the file, in its order.
@@ -36,6 +39,7 @@ class Journal:
     path: Path
     run_path: Path
     settings: Mapping[str, Any]
+    fields: Sequence[str] = ("file_name",)
     records: list[Record] = field(default_factory=list[Record])
     hashes: dict[str, str] = field(default_factory=dict[str, str])
     _files: list[BinaryIO] = field(default_factory=list[BinaryIO])
@@ -74,7 +78,7 @@ class Journal:
 
     def _record(self, line: bytes) -> Record:
         record = _parsed(line)
-        if isinstance(record, dict) and "file_name" in record:
+        if isinstance(record, dict) and record.keys() >= {*self.fields}:
             return cast(Record, record)
         raise something_else(self.path)
 
@@ -97,6 +101,7 @@ class Journal:
             self._open()
         data = "".join(f"{line_of(record)}\n" for record in records).encode()
         _write(self._files[0], data)
+        os.fsync(self._files[0].fileno())  # a machine that stops must not keep the second file's word for it alone
         self._end += len(data)
         self._commit(hashes)
         self.records += records

@@ -6,9 +6,11 @@ import csv
 import glob
 import io
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,21 +28,27 @@ def find_pictures(given: Sequence[str]) -> dict[str, Source]:
     """Pictures by the names they have in records, in this order, each name once.
 
     Files as they were given; folders' pictures in the order of their paths; globs' matches likewise; lists' as they
-    are listed, relative to the list; those in webdataset shards as they are packed. A file that is not there is kept:
-    opening it says so. Hidden files in folders are passed over.
+    are listed, relative to the list; those in webdataset shards as they are packed. What is named like a picture and is
+    none, or is not there, is kept: opening it says so. In folders, hidden files and links to folders are passed over.
 
     Raises:
-        PictureError: for a folder or a shard without pictures, or a glob that matches nothing.
+        PictureError: for a folder, a list or a shard without pictures, or a glob that matches nothing.
         DataError: for a list or a shard that cannot be read.
     """
     return {name: source for each in given for name, source in _expand(each)}
 
 
+def name_of(picture: Source) -> str | None:
+    """What a picture is called in records; one in memory has no name."""
+    return str(picture) if isinstance(picture, str | Path | Packed) else None
+
+
 def _expand(given: str) -> Iterator[tuple[str, Source]]:
-    if Path(given).exists() or not re.search(r"[*?\[]", given):
+    if os.path.exists(given) or not re.search(r"[*?\[]", given):  # noqa: PTH110  # Path.exists fails for long names
         matches = [given]
     else:
-        matches = sorted(glob.glob(given, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute patterns
+        found = glob.glob(given, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute patterns
+        matches = sorted(match for match in found if not any(map(_leads_back, Path(match).parents)))
     if not matches:
         raise PictureError(expected="pictures", got=f"{given!r}, which matches none", remedy="check the pattern")
     for match in matches:
@@ -53,23 +61,36 @@ def _expand(given: str) -> Iterator[tuple[str, Source]]:
             yield from ((path, path) for path in _files(match))
 
 
+@cache
+def _leads_back(folder: Path) -> bool:
+    """Whether it is a link to a folder that it lies in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
+
+
 def _files(path: str) -> list[str]:
-    """The path itself, or the pictures in and below the folder that it is."""
-    folder = Path(path)
-    if not path or not folder.is_dir():  # no words are no path, though pathlib takes them for the current folder
+    """The path itself, or the pictures in and below the folder that it is, and what cannot be looked into."""
+    if not path or not os.path.isdir(path):  # noqa: PTH112  # Path takes no words for the current folder
         return [path]
-    pictures = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and file.is_file()
-    )
+    pictures: list[Path] = []
+
+    def cannot_look(error: OSError) -> None:
+        pictures.append(Path(error.filename))
+
+    for folder, folders, files in os.walk(path, onerror=cannot_look):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        pictures.extend(Path(folder, name) for name in files if _is_picture(name))
+        if not (folders or files) and folder != path and _is_picture(folder):
+            pictures.append(Path(folder))  # made by mistake
     if not pictures:
         raise PictureError(
             expected=f"a folder with pictures ({' '.join(sorted(SUFFIXES))})", got=repr(path), remedy="check the path"
         )
-    return [str(picture) for picture in pictures]
+    return [str(picture) for picture in sorted(pictures)]
+
+
+def _is_picture(name: str) -> bool:
+    """By its name."""
+    return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
 
 
 def _listed(path: str, suffix: str) -> list[str]:
@@ -80,10 +101,20 @@ def _listed(path: str, suffix: str) -> list[str]:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise DataError(expected="a list of pictures", got=f"{path!r}: {what}", remedy="check the path") from None
     if suffix == ".csv":
-        rows: Iterable[Any] = csv.DictReader(io.StringIO(text, newline=""))
+        rows: Iterable[Any] = _rows(path, text)
     else:
         rows = (_object(line) for line in text.split("\n") if line.strip())
-    return [_relative(path, number, row) for number, row in enumerate(rows, start=1)]
+    named = [_relative(path, number, row) for number, row in enumerate(rows, start=1)]
+    if not named:
+        raise PictureError(expected="a list with pictures", got=f"{path!r}, which names none", remedy="check the list")
+    return named
+
+
+def _rows(path: str, text: str) -> list[Any]:
+    try:
+        return [*csv.DictReader(io.StringIO(text, newline=""))]
+    except csv.Error as error:
+        raise DataError(expected="a list of pictures", got=f"{path!r}: {error}", remedy="correct it") from None
 
 
 def _object(line: str) -> Any:

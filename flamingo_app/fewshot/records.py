@@ -78,7 +78,7 @@ def check_destination(out: str) -> Path:
         what = "a folder or a device"
     elif not target.parent.is_dir():
         what = "No such file or directory"
-    elif not os.access(target if target.exists() else target.parent, os.W_OK):
+    elif not all(os.access(path, os.W_OK) for path in (target, target.parent) if path.exists()):
         what = "Permission denied"
     if what is None:
         return target
