@@ -39,7 +39,6 @@ from training.optimizer import split
 from training.preparing import Material
 from training.settings import Settings, check_continuation
 
-TERMINATED = 128 + signal.SIGTERM
 BETAS = (0.9, 0.98)
 
 
@@ -80,7 +79,7 @@ class Finetuning:
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}
         self.start = self._resume()
-        self.terminated = False
+        self.told = 0  # the number of the signal that asked for an end
 
     def _cache(self) -> FeatureCache | None:
         """The feature cache, every picture in it; one process writes while the others wait."""
@@ -170,7 +169,7 @@ class Finetuning:
             every = self.settings.eval_every
             if every and (step + 1) % every == 0 and step + 1 < self.steps:
                 self._evaluate(f"step {step + 1}", step + 1)
-            stop = self._agreed(self.terminated)
+            stop = self._agreed(self.told > 0)
             if stop or (step + 1) % self.settings.save_every == 0 or step + 1 == self.steps:
                 if journal:
                     journal.sync()
@@ -178,7 +177,7 @@ class Finetuning:
             if stop and step + 1 < self.steps:
                 self.accelerator.end_training()
                 self._say(f"told to stop: saved step {step + 1}; go on with --resume latest")
-                return TERMINATED
+                return 128 + (self.told or signal.SIGTERM)
         self._evaluate("after", self.steps)
         self._finish()
         return 0
@@ -300,16 +299,17 @@ class Finetuning:
 
     @contextmanager
     def _listening(self) -> Generator[None]:
-        """Let a polite end of the process wait for the step under way."""
+        """Let a polite end of the process wait for the step under way, and for its checkpoint."""
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.terminated = True
+            self.told = number
 
-        before = signal.signal(signal.SIGTERM, note)
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:

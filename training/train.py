@@ -21,7 +21,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
         description="Fine-tune a model on pictures and texts; it can be stopped at any time and resumed exactly.",
-        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, 143 stopped by SIGTERM",
+        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, 130 or 143 stopped by Ctrl-C or SIGTERM",
         allow_abbrev=False,
     )
     default: Any = {name: Settings.__dataclass_fields__[name].default for name in NAMES}

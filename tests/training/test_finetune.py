@@ -289,10 +289,11 @@ def test_bad_usage_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_signal_is_ours_only_while_we_train(model: Path, data: Path, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+def test_the_signals_are_ours_only_while_we_train(model: Path, data: Path, tmp_path: Path) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
     assert train(model, data, tmp_path / "run", "--steps", "1") == 0
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_what_would_be_uploaded_is_the_model_and_its_card_alone(
