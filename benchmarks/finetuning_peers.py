@@ -1,6 +1,7 @@
-"""The peers' training steps, in an environment of their own: `.venv-peers/bin/python -m benchmarks.finetuning_peers NAME`.
+"""The peers' training steps, in the environment of `make peers`: `python -m benchmarks.finetuning_peers NAME`.
 
-Each is built by its own code at GPT-2 small and ViT-B/32 sizes, random weights, and stepped as its own trainer steps it.
+Each is built by its own code at GPT-2 small and ViT-B/32 sizes, with random weights, and stepped as its own trainer
+steps it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.optim import AdamW
 
 from benchmarks.stepping import BATCH, VOCABULARY, descend, report, words
 
-GATE = 0.1  # shut gates would spare the peers nothing, but nobody trains with them shut for long
+GATE = 0.1  # of all contenders: shut gates stop every gradient behind them
 
 
 def open_flamingo() -> Callable[[], None]:

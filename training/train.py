@@ -21,7 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
         description="Fine-tune a model on pictures and texts; it can be stopped at any time and resumed exactly.",
-        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, 130 or 143 stopped by Ctrl-C or SIGTERM",
+        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, "
+        "130 or 143 saved and stopped by Ctrl-C or SIGTERM",
         allow_abbrev=False,
     )
     default: Any = {name: Settings.__dataclass_fields__[name].default for name in NAMES}
@@ -109,6 +110,12 @@ def _check(settings: Settings) -> int:
 
 
 def _train(settings: Settings) -> int:
+    for name in ("output", "feature_cache"):
+        place: Path | None = getattr(settings, name)
+        if place and any(path.exists() and not path.is_dir() for path in (place, *place.parents)):
+            raise ConfigError(
+                expected=f"a folder after {flag(name)}", got=f"{place}, where a file is", remedy="choose another"
+            )
     if not settings.resume and any((settings.output / name).exists() for name in ("checkpoints", "config.json")):
         raise ConfigError(
             expected="a new folder after --output",
