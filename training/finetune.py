@@ -27,7 +27,7 @@ from data.feature_cache import FeatureCache
 from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
-from training import checkpoint, hub, run_card
+from training import checkpoint, hub, run_card, sharding
 from training.checkpoint import Checkpoint
 from training.draw import Draw
 from training.gates import gates, warning
@@ -48,14 +48,23 @@ class Finetuning:
     Args:
         material: as `prepare` made it.
         accelerator: of the launcher.
+        shard: spread the frozen weights over the processes.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run, or shards cannot be merged with adapters.
         DataError: too much of the data is bad.
     """
 
-    def __init__(self, settings: Settings, material: Material, accelerator: Accelerator) -> None:
+    def __init__(
+        self, settings: Settings, material: Material, accelerator: Accelerator, *, shard: bool = False
+    ) -> None:
         check(material.findings, most_bad=settings.max_bad)
+        if shard and settings.lora:
+            raise ConfigError(
+                expected="whole language models where --lora is to be merged into one",
+                got="a launcher that shards them",
+                remedy="use training/configs/ddp.yaml, or leave --lora out",
+            )
         settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
@@ -75,6 +84,8 @@ class Finetuning:
         self.seen = self.skipped = 0
         self.folder = settings.output / "checkpoints"
         self.notes = {"settings": settings.as_json(), "processes": accelerator.num_processes, "data": self._data()}
+        if shard and accelerator.num_processes > 1:
+            self._say(sharding.shard(self.model, accelerator.device.type, accelerator.num_processes))
         optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}

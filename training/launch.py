@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs
 
 from flamingo_app.errors import ConfigError
+from training import sharding
 from training.settings import Settings
 
 
@@ -18,8 +19,17 @@ def accelerator(settings: Settings) -> Accelerator:
     """The processes and devices of this run, alone or under `accelerate launch`.
 
     Raises:
-        ConfigError: its tracker is not installed.
+        ConfigError: its tracker is not installed, or the launcher's config is for something that we do not resume.
     """
+    for name in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise ConfigError(
+                expected="a launcher that leaves steps and checkpoints to us: a config of training/configs",
+                got=f"one for {name}",
+                remedy="take fsdp2.yaml where the frozen weights are too large for one device, else ddp.yaml",
+            )
+    # To accelerate such a run is one of whole models: see `training.sharding`.
+    os.environ.pop(sharding.FSDP, None)
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
@@ -41,12 +51,6 @@ def accelerator(settings: Settings) -> Accelerator:
             got=str(error),
             remedy="pip install '.[train]', or --track none",
         ) from None
-    if launched.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ConfigError(
-            expected="a launcher that gives each process the whole model, as training/configs/ddp.yaml",
-            got=str(launched.distributed_type.value),
-            remedy="use that: our checkpoints hold no sharded weights, so that such a run could not resume",
-        )
     return launched
 
 

@@ -123,15 +123,17 @@ def _train(settings: Settings) -> int:
             remedy="go on with it by --resume latest, or choose another",
         )
     from data import linter
+    from training import sharding
     from training.finetune import Finetuning
     from training.launch import accelerator, begin_tracking
     from training.preparing import prepare
 
+    shard = sharding.asked()
     launched = accelerator(settings)
     material = prepare(settings)
     if launched.is_main_process:
         print("\n".join(linter.table(material.findings)), flush=True)
-    run = Finetuning(settings, material, launched)
+    run = Finetuning(settings, material, launched, shard=shard)
     begin_tracking(launched, settings, run.start)
     return run.train()
 

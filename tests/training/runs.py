@@ -55,16 +55,19 @@ def image_folder(folder: Path, count: int) -> Path:
     return folder
 
 
-def start(arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: int | None = None) -> list[BaseProcess]:
+def start(
+    arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: int | None = None, shard: bool = False
+) -> list[BaseProcess]:
     """Start `python -m training.train` with these arguments, as one process or as several that gloo connects.
 
     Args:
+        shard: as `accelerate launch` starts them with training/configs/fsdp2.yaml.
         die_at: the first process kills itself at this call of those that saving is made of: fsync, rename, unlink.
     """
     port = _free_port()
     started = []
     for rank in range(processes):
-        env = {"OMP_NUM_THREADS": "1"}
+        env = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(shard).lower()}
         if processes > 1:
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
             env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -112,9 +115,9 @@ def _kill(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run(arguments: Sequence[str], log: Path, *, processes: int = 1) -> None:
+def run(arguments: Sequence[str], log: Path, *, processes: int = 1, shard: bool = False) -> None:
     """A run to its end, which must be a good one."""
-    codes = finish(start(arguments, log, processes=processes))
+    codes = finish(start(arguments, log, processes=processes, shard=shard))
     assert codes == [0] * processes, Path(f"{log}.0").read_text()[-2000:]
 
 

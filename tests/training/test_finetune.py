@@ -277,6 +277,7 @@ def test_a_run_is_not_written_over_nor_gone_on_with_as_another(
         (("--steps", "0"), "--steps"),
         (("--workers", "-1"), "--workers"),
         (("--max-bad", "1"), "--max-bad"),
+        (("--feature-cache", __file__), "--feature-cache"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -287,6 +288,16 @@ def test_bad_usage_is_one_line(
     assert named in told
     assert len(told.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])
+def test_a_launcher_that_saves_by_itself_is_refused_in_one_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    assert main(["--data", "nowhere", "--output", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "fsdp2.yaml" in line
 
 
 def test_the_signals_are_ours_only_while_we_train(model: Path, data: Path, tmp_path: Path) -> None:
