@@ -27,6 +27,7 @@ from data.feature_cache import FeatureCache
 from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
+from flamingo_app.model.backbones import fingerprint
 from training import checkpoint, hub, run_card, sharding
 from training.checkpoint import Checkpoint
 from training.draw import Draw
@@ -86,6 +87,7 @@ class Finetuning:
         self.notes = {"settings": settings.as_json(), "processes": accelerator.num_processes, "data": self._data()}
         if shard and accelerator.num_processes > 1:
             self._say(sharding.shard(self.model, accelerator.device.type, accelerator.num_processes))
+        self.frozen = self._hash_of_frozen()
         optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}
@@ -298,8 +300,16 @@ class Finetuning:
         if step > self.warmup and (shut := warning(gates(self.model), step)):
             self._say(shut)
 
+    def _hash_of_frozen(self) -> str:
+        """Of this process's part of all weights that do not learn, running statistics among them."""
+        learning = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        state = self.model.state_dict()
+        return fingerprint({name: sharding.local(tensor) for name, tensor in state.items() if name not in learning})
+
     def _finish(self) -> None:
         """Write the model, its processor and its card where `load` and the chat find them."""
+        assert self._hash_of_frozen() == self.frozen, "a frozen weight has moved"
+        self._say(f"frozen weights: sha256 {self.frozen} before and after")
         if self.accelerator.is_main_process:
             run_card.export(self)
             if self.settings.push_to_hub:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def accelerator(settings: Settings) -> Accelerator:
             )
     # To accelerate such a run is one of whole models: see `training.sharding`.
     os.environ.pop(sharding.FSDP, None)
+    if settings.track != "none" and find_spec(settings.track) is None:  # accelerate would track nothing, silently
+        raise ConfigError(
+            expected=f"{settings.track} for --track {settings.track}",
+            got="none",
+            remedy=f"install it: .venv/bin/pip install {settings.track}, or say --track none",
+        )
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
@@ -47,9 +54,9 @@ def accelerator(settings: Settings) -> Accelerator:
         )
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            expected=f"--track with a tracker that is installed, --precision that this machine has ({precision})",
-            got=str(error),
-            remedy="pip install '.[train]', or --track none",
+            expected="a --precision that this machine has, and --track that works here",
+            got=f"{precision} and {settings.track}: {error}",
+            remedy="say --precision fp32, or --track none",
         ) from None
     return launched
 

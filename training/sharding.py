@@ -6,7 +6,6 @@ What learns stays whole in every process, and DDP averages its gradients: so che
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 
 from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
@@ -47,13 +46,13 @@ def shard(model: FlamingoForConditionalGeneration, device: str, processes: int) 
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # pyright: ignore[reportPrivateUsage]
         model, list(spread)
     )
-    here, all_of_them = (sum(part.numel() for part in parts) for parts in (_local(spread), spread.values()))
-    return f"frozen weights of the layers: {here:,} of {all_of_them:,} in this process"
+    here, there = (sum(part.numel() for part in parts) for parts in (map(local, spread.values()), spread.values()))
+    return f"frozen weights of the layers: {here:,} of {there:,} in this process"
 
 
-def _local(spread: Mapping[str, DTensor]) -> Iterator[Tensor]:
-    for parameter in spread.values():
-        yield parameter.to_local()
+def local(tensor: Tensor) -> Tensor:
+    """What of a tensor lies in this process: all of it where it is not spread."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _layers(model: FlamingoForConditionalGeneration) -> list[nn.Module]:
