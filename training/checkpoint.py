@@ -68,7 +68,7 @@ def latest(folder: Path) -> Checkpoint | None:
                     optimizer=load_file(path / "optimizer.safetensors"),
                     notes=manifest["notes"],
                 )
-        except (OSError, ValueError, KeyError):
+        except (AttributeError, OSError, ValueError, KeyError, TypeError):
             continue
     return None
 
