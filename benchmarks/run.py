@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"expected some of {', '.join(BENCHMARKS)}; got {unknown[0]}; choose one of these")
     if options.peers_python and not options.peers_python.is_file():
         parser.error(f"--peers-python: expected an interpreter; got {options.peers_python}; run make peers")
-    benchmarks = BENCHMARKS | {"finetuning": partial(finetuning.run, options.peers_python)}
+    benchmarks = BENCHMARKS | {
+        "finetuning": partial(finetuning.run, options.peers_python and options.peers_python.absolute())
+    }
     figures = {name: benchmarks[name]() for name in options.names or benchmarks}
     print(json.dumps(figures, indent=2))
     if options.json:
