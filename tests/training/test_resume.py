@@ -95,7 +95,7 @@ def test_every_sample_comes_once_an_epoch(place: Path, mode: str, processes: int
         ("plain", 1, (3, 6)),
         ("workers", 1, (9,)),
         ("accumulation, augmentation", 2, (8,)),
-        *(pytest.param(*run, tuple(range(1, 41)), **LONG) for run in ALL),
+        *(pytest.param(*run, tuple(range(1, 33)), **LONG) for run in ALL),
     ],
 )
 def test_killed_inside_saving(place: Path, tmp_path: Path, mode: str, processes: int, kills: tuple[int, ...]) -> None:
