@@ -87,6 +87,7 @@ def _ours(*, cached: bool = False, peers: bool = False) -> Callable[[], None]:
         for name, parameter in model.named_parameters():
             if name.endswith("gate"):
                 parameter.fill_(GATE)
+    model.train(peers)  # frozen parts drop nothing out where `training.train` steps
     if peers:
         model.get_input_embeddings().requires_grad_(True)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
