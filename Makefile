@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test long check starter example bench
+.PHONY: help chat test long check starter example bench peers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -34,6 +34,17 @@ check: $(VENV)/installed-dev ## lint, format, types, and the layers of the impor
 
 bench: $(VENV)/installed-dev ## speed, as ratios against something run side by side
 	$(BIN)/python -m benchmarks.run
+
+# Beside the libraries of .venv, torch among them, those that the peers need older ones of; found first, they win.
+PEERS := .venv-peers
+peers: $(VENV)/installed-dev ## what make bench compares fine-tuning with: open_flamingo and flamingo-mini
+	$(BIN)/python -m venv $(PEERS)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(PEERS)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beside.pth"
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps open_flamingo==2.0.1
+	-$(PEERS)/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation \
+		git+https://github.com/dhansmair/flamingo-mini
 
 starter: $(VENV)/installed-dev ## train the starter model again from nothing, stage by stage; resumes where it stopped
 	$(BIN)/python -m training.starter

@@ -1,23 +1,24 @@
 """A fine-tuning step at GPT-2 small and ViT-B/32 sizes (random weights, batch 4, a picture and 32 tokens, one thread).
 
-The contenders run one after the other, each in a process of its own so that its peak memory is its own. What counts is
-the processor's time, not the wall's, so that a busy machine tells nearly the same ratios as an idle one:
+The contenders run in turn, pass after pass, each in a process of its own so that its peak memory is its own:
 
     ours                as `training.train` steps
     ours_cached         with the image tower's patches from the feature cache
-    peers_recipe        our model stepped as open_flamingo 2.0.1 steps its own: the whole input embedding learns, logits
-                        and loss in the forward, AdamW with its defaults. It stands for the recipe alone: their code
-                        does not run beside the libraries of today, and its modules may be faster or slower than ours.
+    open_flamingo       2.0.1, as its own trainer steps it   } where `make peers` has made an environment for them,
+    flamingo_mini       as its own trainer steps it          } or --peers-python names one
+    peers_recipe        our model stepped as open_flamingo steps its own: the whole input embedding learns, logits and
+                        loss in the forward, AdamW with its defaults. It tells what the recipe costs, without the code.
     gpt2                GPT-2 small alone, all of it learning, on as many tokens
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import resource
+import json
 import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,57 +27,73 @@ from torch import nn
 from torch.optim import AdamW
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from benchmarks.finetuning_peers import CONTENDERS as PEERS
+from benchmarks.finetuning_peers import GATE
+from benchmarks.stepping import BATCH, TOKENS, descend, report, words
 from flamingo_app.config import CLIP_VIT_B32, FlamingoConfig
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from training.objective import row_losses
 
-BATCH, TOKENS, ROUNDS = 4, 32, 3
-NAMES = ("ours", "ours_cached", "peers_recipe", "gpt2")
+ROOT = Path(__file__).parents[1]
+PASSES = 3
 
 
-def run() -> dict[str, Any]:
-    """Samples a second of processor time, peak memory in MB, and both as ratios to the peers' recipe."""
-    measured: dict[str, tuple[float, float]] = {}
-    for name in NAMES:
-        # A process for each: the pool has one place, and gives it up after one task.
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            measured[name] = pool.apply(_contend, (name,))
-    rates = {name: BATCH / seconds for name, (seconds, _) in measured.items()}
-    memory = {name: used for name, (_, used) in measured.items()}
+def run(peers_python: Path | None) -> dict[str, Any]:
+    """Samples a second of processor time, peak memory in MB, and both as ratios to each peer.
+
+    Args:
+        peers_python: an interpreter that finds open_flamingo and flamingo-mini; peers that it does not find are left
+            out, and the reason is told.
+    """
+    contenders = {name: (Path(sys.executable), "benchmarks.finetuning") for name in OURS}
+    missing: dict[str, str] = {}
+    for name in PEERS:
+        if why := _missing(peers_python, name):
+            missing[name] = why
+        else:
+            contenders[name] = (peers_python or Path(), "benchmarks.finetuning_peers")
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    memory: dict[str, float] = {}
+    for _ in range(PASSES):
+        for name, (python, module) in contenders.items():
+            done = subprocess.run(
+                [python, "-W", "ignore", "-m", module, name], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+            )
+            told = json.loads(done.stdout.splitlines()[-1])
+            seconds[name].append(told["seconds"])
+            memory[name] = max(memory.get(name, 0.0), told["peak_mb"])
+    rates = {name: BATCH / statistics.median(taken) for name, taken in seconds.items()}
+    against = [name for name in (*PEERS, "peers_recipe") if name in rates]
     return {
         "samples_per_second": rates,
         "peak_mb": memory,
-        "of_peers_recipe": {name: rate / rates["peers_recipe"] for name, rate in rates.items()},
-        "memory_of_peers_recipe": {name: used / memory["peers_recipe"] for name, used in memory.items()},
+        **{f"speed_of_{name}": {of: rate / rates[name] for of, rate in rates.items()} for name in against},
+        **{f"memory_of_{name}": {of: used / memory[name] for of, used in memory.items()} for name in against},
+        "missing": missing,
     }
 
 
-def _contend(name: str) -> tuple[float, float]:
-    """Median seconds of a step after the first, and the peak of memory."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    step = _gpt2() if name == "gpt2" else _ours(cached=name == "ours_cached", peers=name == "peers_recipe")
-    step()
-    taken: list[float] = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        step()
-        taken.append(time.process_time() - start)
-    return statistics.median(taken), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _missing(python: Path | None, name: str) -> str | None:
+    """Why a peer cannot run."""
+    if python is None:
+        return "no environment for the peers: make peers, or --peers-python PATH"
+    found = subprocess.run([python, "-W", "ignore", "-c", f"import {name}"], capture_output=True, text=True)
+    return found.stderr.strip().splitlines()[-1] if found.returncode else None
 
 
-def _ours(*, cached: bool, peers: bool) -> Callable[[], None]:
+def _ours(*, cached: bool = False, peers: bool = False) -> Callable[[], None]:
     model = FlamingoForConditionalGeneration(FlamingoConfig(text_config=GPT2Config(), vision_config=CLIP_VIT_B32))
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if parameter_name.endswith("gate"):
-                parameter.fill_(0.1)
+        for name, parameter in model.named_parameters():
+            if name.endswith("gate"):
+                parameter.fill_(GATE)
+    model.train(peers)  # frozen parts drop nothing out where `training.train` steps
     if peers:
         model.get_input_embeddings().requires_grad_(True)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = AdamW(learning, lr=1e-4, fused=None if peers else True)
     batch = {
-        "input_ids": _words(model.config.image_token_id),
+        "input_ids": words(model.config.image_token_id),
         "attention_mask": torch.ones(BATCH, TOKENS + 1, dtype=torch.long),
         "image_mask": torch.ones(BATCH, 1, dtype=torch.bool),
     }
@@ -87,30 +104,32 @@ def _ours(*, cached: bool, peers: bool) -> Callable[[], None]:
 
     def step() -> None:
         loss = model(**batch, labels=labels).loss if peers else row_losses(model, batch | {"weights": weights}).sum()
-        _update(loss, learning, optimizer)
+        loss.backward()
+        descend(learning, optimizer)
 
     return step
 
 
 def _gpt2() -> Callable[[], None]:
     model = GPT2LMHeadModel(GPT2Config())
-    optimizer = AdamW(model.parameters(), lr=1e-4)
-    ids = _words(0)
+    learning: list[nn.Parameter] = list(model.parameters())
+    optimizer = AdamW(learning, lr=1e-4)
+    ids = words(0)
 
     def step() -> None:
         logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
-        _update(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()), list(model.parameters()), optimizer)
+        F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        descend(learning, optimizer)
 
     return step
 
 
-def _words(first: int) -> torch.Tensor:
-    """Rows of random words after one that is given."""
-    return torch.cat([torch.full((BATCH, 1), first), torch.randint(50_000, (BATCH, TOKENS))], dim=1)
+OURS: dict[str, Callable[[], Callable[[], None]]] = {
+    "ours": _ours,
+    "ours_cached": lambda: _ours(cached=True),
+    "peers_recipe": lambda: _ours(peers=True),
+    "gpt2": _gpt2,
+}
 
-
-def _update(loss: torch.Tensor, learning: list[nn.Parameter], optimizer: AdamW) -> None:
-    loss.backward()
-    nn.utils.clip_grad_norm_(learning, 1.0)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+if __name__ == "__main__":
+    report(OURS[sys.argv[1]])

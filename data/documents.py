@@ -68,7 +68,7 @@ def spell(document: Document) -> Sample:
     Pictures and the words after them are one chunk.
 
     Raises:
-        DataError: words that spell a special token.
+        DataError: words that spell a special token, or are no words.
     """
     pieces: list[Piece] = []
     pictures: list[Path | bytes] = []
@@ -103,4 +103,6 @@ def _plain(words: str, name: str) -> str:
         refuse_special_tokens(words)
     except FlamingoError as error:
         raise DataError(expected=error.expected, got=f"{error.got} of {name}", remedy="take it out") from None
+    if any("\ud800" <= letter <= "\udfff" for letter in words):
+        raise DataError(expected=f"words in UTF-8 at {name}", got=ascii(words)[:40], remedy="save the file as UTF-8")
     return words

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,11 +57,17 @@ def open_mixture(path: str, reading: Reading) -> list[Ingredient]:
         whole = read_object(file.read_bytes(), path)
         if "sources" in whole:
             listed = [_beside(entry, file.parent, path) for entry in field(whole, "sources", list, path)]
+            if not listed:
+                raise DataError(expected=f"at least one of the sources of {path}", got="none", remedy="name one")
     return [_ingredient(entry, reading) for entry in listed]
 
 
-def _beside(entry: dict[str, Any], folder: Path, name: str) -> dict[str, Any]:
-    found: str = field(entry, "path", str, name)
+def _beside(entry: Any, folder: Path, name: str) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise DataError(
+            expected=f'sources of {name} as {{"path": ...}}', got=repr(entry)[:40], remedy="write each like that"
+        )
+    found: str = field(cast("dict[str, Any]", entry), "path", str, name)
     return entry | {"path": found if ":" in found else str(folder / found)}
 
 

@@ -37,7 +37,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     """Write a checkpoint under `folder` so that it is either whole or not there; older ones are pruned afterwards."""
     final = folder / f"step-{checkpoint.step:07d}"
     temporary = folder / f".{final.name}.writing"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in folder.glob(".step-*.writing"):  # by a kill
+        shutil.rmtree(left)
     temporary.mkdir(parents=True)
     for name in ("model", "optimizer"):
         tensors: dict[str, Tensor] = getattr(checkpoint, name)
@@ -67,7 +68,7 @@ def latest(folder: Path) -> Checkpoint | None:
                     optimizer=load_file(path / "optimizer.safetensors"),
                     notes=manifest["notes"],
                 )
-        except (OSError, ValueError, KeyError):
+        except (AttributeError, OSError, ValueError, KeyError, TypeError):
             continue
     return None
 

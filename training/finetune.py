@@ -27,7 +27,8 @@ from data.feature_cache import FeatureCache
 from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
-from training import checkpoint, hub, run_card
+from flamingo_app.model.backbones import fingerprint
+from training import checkpoint, hub, run_card, sharding
 from training.checkpoint import Checkpoint
 from training.draw import Draw
 from training.gates import gates, warning
@@ -39,7 +40,6 @@ from training.optimizer import split
 from training.preparing import Material
 from training.settings import Settings, check_continuation
 
-TERMINATED = 128 + signal.SIGTERM
 BETAS = (0.9, 0.98)
 
 
@@ -49,14 +49,23 @@ class Finetuning:
     Args:
         material: as `prepare` made it.
         accelerator: of the launcher.
+        shard: spread the frozen weights over the processes.
 
     Raises:
-        ConfigError: the folder holds another run.
+        ConfigError: the folder holds another run, or shards cannot be merged with adapters.
         DataError: too much of the data is bad.
     """
 
-    def __init__(self, settings: Settings, material: Material, accelerator: Accelerator) -> None:
+    def __init__(
+        self, settings: Settings, material: Material, accelerator: Accelerator, *, shard: bool = False
+    ) -> None:
         check(material.findings, most_bad=settings.max_bad)
+        if shard and settings.lora:
+            raise ConfigError(
+                expected="whole language models where --lora is to be merged into one",
+                got="a launcher that shards them",
+                remedy="use training/configs/ddp.yaml, or leave --lora out",
+            )
         settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
@@ -76,11 +85,14 @@ class Finetuning:
         self.seen = self.skipped = 0
         self.folder = settings.output / "checkpoints"
         self.notes = {"settings": settings.as_json(), "processes": accelerator.num_processes, "data": self._data()}
+        if shard and accelerator.num_processes > 1:
+            self._say(sharding.shard(self.model, accelerator.device.type, accelerator.num_processes))
+        self.frozen = self._hash_of_frozen()
         optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}
         self.start = self._resume()
-        self.terminated = False
+        self.told = 0  # the number of the signal that asked for an end
 
     def _cache(self) -> FeatureCache | None:
         """The feature cache, every picture in it; one process writes while the others wait."""
@@ -170,7 +182,7 @@ class Finetuning:
             every = self.settings.eval_every
             if every and (step + 1) % every == 0 and step + 1 < self.steps:
                 self._evaluate(f"step {step + 1}", step + 1)
-            stop = self._agreed(self.terminated)
+            stop = self._agreed(self.told > 0)
             if stop or (step + 1) % self.settings.save_every == 0 or step + 1 == self.steps:
                 if journal:
                     journal.sync()
@@ -178,7 +190,7 @@ class Finetuning:
             if stop and step + 1 < self.steps:
                 self.accelerator.end_training()
                 self._say(f"told to stop: saved step {step + 1}; go on with --resume latest")
-                return TERMINATED
+                return 128 + (self.told or signal.SIGTERM)
         self._evaluate("after", self.steps)
         self._finish()
         return 0
@@ -288,8 +300,16 @@ class Finetuning:
         if step > self.warmup and (shut := warning(gates(self.model), step)):
             self._say(shut)
 
+    def _hash_of_frozen(self) -> str:
+        """Of this process's part of all weights that do not learn, running statistics among them."""
+        learning = {name for name, parameter in self.model.named_parameters() if parameter.requires_grad}
+        state = self.model.state_dict()
+        return fingerprint({name: sharding.local(tensor) for name, tensor in state.items() if name not in learning})
+
     def _finish(self) -> None:
         """Write the model, its processor and its card where `load` and the chat find them."""
+        assert self._hash_of_frozen() == self.frozen, "a frozen weight has moved"
+        self._say(f"frozen weights: sha256 {self.frozen} before and after")
         if self.accelerator.is_main_process:
             run_card.export(self)
             if self.settings.push_to_hub:
@@ -300,16 +320,17 @@ class Finetuning:
 
     @contextmanager
     def _listening(self) -> Generator[None]:
-        """Let a polite end of the process wait for the step under way."""
+        """Let a polite end of the process wait for the step under way, and for its checkpoint."""
 
         def note(number: int, frame: FrameType | None) -> None:
-            self.terminated = True
+            self.told = number
 
-        before = signal.signal(signal.SIGTERM, note)
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:

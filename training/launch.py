@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from accelerate.utils import DistributedDataParallelKwargs
 
 from flamingo_app.errors import ConfigError
+from training import sharding
 from training.settings import Settings
 
 
@@ -18,8 +20,23 @@ def accelerator(settings: Settings) -> Accelerator:
     """The processes and devices of this run, alone or under `accelerate launch`.
 
     Raises:
-        ConfigError: its tracker is not installed.
+        ConfigError: its tracker is not installed, or the launcher's config is for something that we do not resume.
     """
+    for name in ("DEEPSPEED", "MEGATRON_LM"):
+        if os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true":
+            raise ConfigError(
+                expected="a launcher that leaves steps and checkpoints to us: a config of training/configs",
+                got=f"one for {name}",
+                remedy="take fsdp2.yaml where the frozen weights are too large for one device, else ddp.yaml",
+            )
+    # To accelerate such a run is one of whole models: see `training.sharding`.
+    os.environ.pop(sharding.FSDP, None)
+    if settings.track != "none" and find_spec(settings.track) is None:  # accelerate would track nothing, silently
+        raise ConfigError(
+            expected=f"{settings.track} for --track {settings.track}",
+            got="none",
+            remedy=f"install it: .venv/bin/pip install {settings.track}, or say --track none",
+        )
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "fp32"
@@ -37,16 +54,10 @@ def accelerator(settings: Settings) -> Accelerator:
         )
     except (ImportError, ValueError) as error:
         raise ConfigError(
-            expected=f"--track with a tracker that is installed, --precision that this machine has ({precision})",
-            got=str(error),
-            remedy="pip install '.[train]', or --track none",
+            expected="a --precision that this machine has, and --track that works here",
+            got=f"{precision} and {settings.track}: {error}",
+            remedy="say --precision fp32, or --track none",
         ) from None
-    if launched.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise ConfigError(
-            expected="a launcher that gives each process the whole model, as training/configs/ddp.yaml",
-            got=str(launched.distributed_type.value),
-            remedy="use that: our checkpoints hold no sharded weights, so that such a run could not resume",
-        )
     return launched
 
 

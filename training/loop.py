@@ -6,6 +6,7 @@ A batch depends on (seed, step) alone, so a run that was killed and resumed sees
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -70,7 +71,19 @@ class _Steps(Dataset[Batch]):
 
 def drawn(draw: Callable[[int], Batch], todo: range, workers: int) -> DataLoader[Batch]:
     """The batches of some steps in their order, drawn ahead by so many processes."""
-    return DataLoader(_Steps(draw, todo.stop, workers > 0), batch_size=None, sampler=todo, num_workers=workers)
+    return DataLoader(
+        _Steps(draw, todo.stop, workers > 0),
+        batch_size=None,
+        sampler=todo,
+        num_workers=workers,
+        worker_init_fn=_deaf if workers else None,
+    )
+
+
+def _deaf(worker: int) -> None:
+    """Leave it to the trainer what to do when the whole group of processes is told to stop: it still needs batches."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Schedule(Protocol):

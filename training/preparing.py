@@ -83,6 +83,12 @@ def _learn(model: FlamingoForConditionalGeneration, settings: Settings) -> None:
     """Say what learns; the frozen parts stay in eval mode, without dropout."""
     model.eval()
     train_only(model, settings.train)
+    if "memory" in settings.train:
+        raise ConfigError(
+            expected="parts that single samples use, after --train",
+            got="memory, which learns from long talks",
+            remedy="leave it out; the starter's recipe trains it: training/starter/memory.py",
+        )
     if settings.lora:
         lora.add(model, settings.lora, settings.seed)
     if settings.gradient_checkpointing:

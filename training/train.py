@@ -21,7 +21,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training.train",
         description="Fine-tune a model on pictures and texts; it can be stopped at any time and resumed exactly.",
-        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, 143 stopped by SIGTERM",
+        epilog="exit status: 0 done, 1 the run could not go on, 2 bad usage or bad data, "
+        "130 or 143 saved and stopped by Ctrl-C or SIGTERM",
         allow_abbrev=False,
     )
     default: Any = {name: Settings.__dataclass_fields__[name].default for name in NAMES}
@@ -109,6 +110,12 @@ def _check(settings: Settings) -> int:
 
 
 def _train(settings: Settings) -> int:
+    for name in ("output", "feature_cache"):
+        place: Path | None = getattr(settings, name)
+        if place and any(path.exists() and not path.is_dir() for path in (place, *place.parents)):
+            raise ConfigError(
+                expected=f"a folder after {flag(name)}", got=f"{place}, where a file is", remedy="choose another"
+            )
     if not settings.resume and any((settings.output / name).exists() for name in ("checkpoints", "config.json")):
         raise ConfigError(
             expected="a new folder after --output",
@@ -116,15 +123,17 @@ def _train(settings: Settings) -> int:
             remedy="go on with it by --resume latest, or choose another",
         )
     from data import linter
+    from training import sharding
     from training.finetune import Finetuning
     from training.launch import accelerator, begin_tracking
     from training.preparing import prepare
 
+    shard = sharding.asked()
     launched = accelerator(settings)
     material = prepare(settings)
     if launched.is_main_process:
         print("\n".join(linter.table(material.findings)), flush=True)
-    run = Finetuning(settings, material, launched)
+    run = Finetuning(settings, material, launched, shard=shard)
     begin_tracking(launched, settings, run.start)
     return run.train()
 

@@ -10,11 +10,12 @@ picture-book:COUNT                    our own episodes                          
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from data.documents import Source
-from data.formats.interleaved import SIMILARITY, Mmc4, Obelics, json_record
+from data.formats.interleaved import SIMILARITY, Mmc4, Obelics
 from data.formats.lines import JsonLines
 from data.formats.pages import PictureBook
 from data.formats.pairs import ImageFolder, read_coco, read_csv
@@ -65,7 +66,8 @@ def _open(path: str, reading: Reading) -> Source:
         return read_csv(place / "metadata.csv", reading.image_root)
     if shards := _shards(place):
         records = TarRecords(shards)
-        documents = records.records and all(suffix == ".json" for suffix in records.records[0][1])
+        looked_at = records.records[:100]  # the first may be damaged
+        documents = looked_at and all(suffix == ".json" for _, members in looked_at for suffix in members)
         return Mmc4(records, reading.similarity) if documents else TarPairs(records)
     match place.suffix:
         case ".csv":
@@ -84,11 +86,13 @@ def _open(path: str, reading: Reading) -> Source:
 
 def _lines(path: Path, reading: Reading) -> Source:
     lines = JsonLines(path)
-    first = json_record(lines, 0) if len(lines) else {}
-    if "text_list" in first:
-        return Mmc4(lines, reading.similarity)
-    if "texts" in first:
-        return Obelics(lines, reading.image_root or path.parent)
+    for number in range(min(len(lines), 100)):  # the first may be damaged
+        with suppress(DataError):
+            record = lines[number]
+            if "text_list" in record:
+                return Mmc4(lines, reading.similarity)
+            if "texts" in record:
+                return Obelics(lines, reading.image_root or path.parent)
     return ImageFolder(path, reading.image_root)
 
 

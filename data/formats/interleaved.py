@@ -54,8 +54,10 @@ class Mmc4(Documents):
         shown: dict[int, list[bytes]] = {}
         try:
             for image, sentence in self._assigned(record, images, len(sentences)):
+                if not 0 <= sentence < len(sentences):
+                    raise ValueError(f"there is no sentence {sentence}")
                 shown.setdefault(sentence, []).append(decode(images[image]["image_base64"], name))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise _misshapen("an MMC4 document", name, error) from None
         parts: list[Part] = []
         for number, sentence in enumerate(sentences):
@@ -94,6 +96,8 @@ class Obelics(Documents):
             for image, text in zip(images, texts, strict=True):
                 if (image is None) == (text is None):
                     raise ValueError("a place has both, or neither")
+                if not isinstance(text if image is None else image, str):
+                    raise TypeError(f"{(text if image is None else image)!r} stands for a string")
                 parts.append(str(text) if image is None else self._picture(image, name))
         except (TypeError, ValueError) as error:
             raise _misshapen("an OBELICS document", name, error) from None

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from data.documents import Document, Sample, spell
-from data.formats.lines import JsonLines, field, read_object
+from data.formats.lines import JsonLines, read_object
 from flamingo_app.errors import DataError
 
 
@@ -24,14 +25,14 @@ class ImageFolder:
         return self.lines.name(index)
 
     def __getitem__(self, index: int) -> Sample:
-        record, name = self.lines[index], self.name(index)
-        return _pair(name, self.root, field(record, "file_name", str, name), field(record, "text", str, name))
+        record = self.lines[index]
+        return _pair(self.name(index), self.root, record.get("file_name"), record.get("text"))
 
 
 class Pairs:
     """Pairs of (name of the record, file, text) that were read at once, files relative to a folder."""
 
-    def __init__(self, records: Sequence[tuple[str, str, str]], root: Path) -> None:
+    def __init__(self, records: Sequence[tuple[str, Any, Any]], root: Path) -> None:
         self.records, self.root = records, root
 
     def __len__(self) -> int:
@@ -51,15 +52,23 @@ def read_csv(path: Path, image_root: Path | None = None) -> Pairs:
     Raises:
         DataError: it has no such columns.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    # What is no UTF-8 is told of its row, when that is read.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file)
-        if not {"file_name", "text"} <= set(reader.fieldnames or ()):
+        try:
+            if not {"file_name", "text"} <= set(reader.fieldnames or ()):
+                raise DataError(
+                    expected="a CSV file with columns file_name and text, and commas between them",
+                    got=f"{path} with {', '.join(reader.fieldnames or ()) or 'no header'}",
+                    remedy="name its columns in the first line",
+                )
+            rows = [(f"{path.name} line {reader.line_num}", row["file_name"], row["text"]) for row in reader]
+        except csv.Error as error:
             raise DataError(
-                expected="a CSV file with columns file_name and text",
-                got=f"{path} with {', '.join(reader.fieldnames or ()) or 'no header'}",
-                remedy="name its columns in the first line",
-            )
-        rows = [(f"{path.name} line {reader.line_num}", row["file_name"] or "", row["text"] or "") for row in reader]
+                expected="a CSV file",
+                got=f"{path}, whose line {reader.line_num} has a {error}",
+                remedy="put it in quotation marks that end, or take it out",
+            ) from None
     return Pairs(rows, image_root or path.parent)
 
 
@@ -71,19 +80,26 @@ def read_coco(path: Path, image_root: Path | None = None) -> Pairs:
     """
     whole = read_object(path.read_bytes(), str(path))
     try:
-        files: dict[int, str] = {image["id"]: image["file_name"] for image in whole["images"]}
-        captions = [(files[note["image_id"]], note["caption"]) for note in whole["annotations"]]
-    except (KeyError, TypeError) as error:
+        files = {image["id"]: image["file_name"] for image in whole["images"]}
+        notes: list[dict[str, Any]] = list(whole["annotations"])
+        pairs = [(files.get(note.get("image_id")), note.get("caption")) for note in notes]
+        if notes and not any("caption" in note for note in notes):
+            raise KeyError("caption")
+    except (AttributeError, KeyError, TypeError) as error:
         raise DataError(
             expected="COCO captions: images with id and file_name, annotations with image_id and caption",
             got=f"{path}, where {error} is amiss",
             remedy="give the captions file of COCO, not that of its boxes",
         ) from None
-    rows = [(f"{path.name} annotation {number}", *pair) for number, pair in enumerate(captions)]
-    return Pairs(rows, image_root or path.parent)
+    return Pairs(
+        [(f"{path.name} annotation {number}", *pair) for number, pair in enumerate(pairs)], image_root or path.parent
+    )
 
 
-def _pair(name: str, root: Path, file: str, text: str) -> Sample:
-    if not file:
-        raise DataError(expected=f"a file_name at {name}", got="none", remedy="name the picture or take the row out")
+def _pair(name: str, root: Path, file: Any, text: Any) -> Sample:
+    for what, value in (("file_name", file), ("text", text)):
+        if not isinstance(value, str) or not value:
+            raise DataError(
+                expected=f"a {what} at {name}", got=repr(value)[:40], remedy="write it, or take the row out"
+            )
     return spell(Document(name=f"{name} ({file})", parts=(root / file, text)))

@@ -89,8 +89,12 @@ def _text(name: str, members: dict[str, Member]) -> str:
 
 def _members(shard: Path) -> list[tarfile.TarInfo]:
     try:
-        with tarfile.open(shard, "r:") as tar:
-            return [info for info in tar if info.isfile()]
+        with tarfile.open(shard, "r:") as tar, shard.open("rb") as file:
+            members = [info for info in tar if info.isfile()]
+            file.seek(tar.offset)
+            if any(file.read(tarfile.BLOCKSIZE)):  # tarfile takes a damaged header for the end
+                raise tarfile.ReadError(f"damaged at byte {tar.offset}")
+            return members
     except (OSError, tarfile.TarError) as error:
         raise DataError(
             expected="a plain tar file", got=f"{shard} ({error})", remedy="unpack it once if it is compressed"

@@ -19,6 +19,7 @@ from data.formats import Reading, open_source
 from data.formats.interleaved import Mmc4
 from data.formats.lines import JsonLines
 from flamingo_app.errors import DataError
+from flamingo_app.images import open_picture
 from flamingo_app.prompt import Mark
 from tests.training.runs import picture
 
@@ -134,6 +135,8 @@ def test_mmc4_pictures_go_where_the_similarities_are_greatest_one_to_one(tmp_pat
         ("not json", "a JSON object"),
         ('{"images": 3, "texts": []}', "'images'"),
         ('{"images": ["a.png", null], "texts": [null, "<image>"]}', "plain words"),
+        ('{"images": [7, null], "texts": [null, "words"]}', "an OBELICS document"),
+        ('{"images": ["a.png", null], "texts": [null, "\\ud800"]}', "words in UTF-8"),
     ],
 )
 def test_a_bad_record_is_named(content: str, what: str, tmp_path: Path) -> None:
@@ -144,11 +147,67 @@ def test_a_bad_record_is_named(content: str, what: str, tmp_path: Path) -> None:
     assert "pages.jsonl line 3" in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", PAIRS)
+def test_a_bad_row_anywhere_is_one_bad_row(kind: str, tmp_path: Path) -> None:
+    """The first too, by which formats are told apart."""
+    path = Path(make(kind, tmp_path))
+    match kind:
+        case "imagefolder" | "obelics" | "mmc4":
+            lines = path / "metadata.jsonl" if kind == "imagefolder" else path
+            lines.write_bytes(b"\xff damaged\r\n" + lines.read_bytes())
+        case "csv":
+            header, rows = path.read_bytes().split(b"\r\n", 1)
+            path.write_bytes(b"\xef\xbb\xbf" + header + b"\r\nb\xe4r,0.png\r\n" + rows)
+        case "coco":
+            whole = json.loads(path.read_text())
+            path.write_text(
+                json.dumps(whole | {"annotations": [{"image_id": 99, "caption": "a"}, *whole["annotations"]]})
+            )
+        case "webdataset":
+            write_tar(tmp_path / "-.tar", {"a.png": b"", "b.txt": b"no picture"})
+        case _:
+            write_tar(tmp_path / "-.tar", {"a.json": b"{"})
+            path = path.parent / "*.tar"
+    source = open_source(str(path), Reading())
+    bad = len(source) - len(TEXTS)
+    assert bad >= 1
+    for number in range(bad):
+        with pytest.raises(DataError):
+            source[number]
+    assert [source[bad + number].pieces[1][0] for number in range(len(TEXTS))] == [f" {text}" for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    "change", [{"matched_text_index": -1}, {"matched_text_index": 9}, {"matched_sim": "x"}, "image"]
+)
+def test_mmc4_pictures_that_belong_nowhere_are_a_bad_row(change: Any, tmp_path: Path) -> None:
+    image = {"image_base64": base64_png(0), "matched_text_index": 0, "matched_sim": 0.9}
+    document = {"text_list": ["one"], "image_info": [image | change if isinstance(change, dict) else change]}
+    source = Mmc4(JsonLines(write_lines(tmp_path / "docs.jsonl", document)))
+    with pytest.raises(DataError, match=r"docs\.jsonl line 1"):
+        source[0]
+
+
+def test_names_in_any_script_and_folder_are_found(tmp_path: Path) -> None:
+    name = "mein bär/子 #1 🐶.png"
+    (tmp_path / name).parent.mkdir()
+    (tmp_path / name).write_bytes(png(1))
+    (tmp_path / "pairs.csv").write_bytes(f"file_name,text\r\n{name},ein bär 🐻\r\n".encode("utf-8-sig"))
+    sample = open_source(str(tmp_path / "pairs.csv"), Reading())[0]
+    assert sample.pieces[1][0] == " ein bär 🐻"
+    assert open_picture(*sample.pictures).size == (24, 20)
+
+
 def test_what_is_no_data_set_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "half.tar").write_bytes(b"no tar")
     (tmp_path / "other.csv").write_text("a,b\n")
-    for name in ("empty.jsonl", "half.tar", "other.csv", "missing", "missing.csv", "picture-book:none"):
+    (tmp_path / "long.csv").write_text(f"file_name,text\n0.png,{'x' * 200_000}\n")
+    (tmp_path / "boxes.json").write_text('{"images": [], "annotations": [{"image_id": 1, "bbox": []}]}')
+    whole = write_tar(tmp_path / "damaged.tar", {f"{number}.txt": b"words" for number in range(4)}).read_bytes()
+    (tmp_path / "damaged.tar").write_bytes(whole[:1024] + b"?" * 512 + whole[1536:])
+    names = ("empty.jsonl", "half.tar", "other.csv", "long.csv", "boxes.json", "damaged.tar", "missing", "missing.csv")
+    for name in (*names, "picture-book:none"):
         with pytest.raises(DataError):
             open_source(str(name if ":" in name else tmp_path / name), Reading())
 

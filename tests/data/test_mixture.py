@@ -79,6 +79,7 @@ def test_a_mixture_is_a_file(tmp_path: Path) -> None:
     a, b = open_mixture(str(tmp_path / "mix.json"), Reading())
     assert (len(a.source), a.share, a.loss_weight, a.drawn) == (4, 1.0, 0.2, 4)
     assert (len(b.source), b.share, b.loss_weight, b.drawn) == (6, 0.5, 1.0, 3)
-    (tmp_path / "mix.json").write_text(json.dumps({"sources": [{"path": "a", "share": 0}]}))
-    with pytest.raises(DataError, match="above 0"):
-        open_mixture(str(tmp_path / "mix.json"), Reading())
+    for wrong, why in (([{"path": "a", "share": 0}], "above 0"), (["a"], "path"), ([{}], "path"), ([], "at least one")):
+        (tmp_path / "mix.json").write_text(json.dumps({"sources": wrong}))
+        with pytest.raises(DataError, match=why):
+            open_mixture(str(tmp_path / "mix.json"), Reading())

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from random import Random
@@ -55,16 +55,19 @@ def image_folder(folder: Path, count: int) -> Path:
     return folder
 
 
-def start(arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: int | None = None) -> list[BaseProcess]:
+def start(
+    arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: int | None = None, shard: bool = False
+) -> list[BaseProcess]:
     """Start `python -m training.train` with these arguments, as one process or as several that gloo connects.
 
     Args:
-        die_at: the first process kills itself at this call of fsync or rename, which are inside saving.
+        shard: as `accelerate launch` starts them with training/configs/fsdp2.yaml.
+        die_at: the first process kills itself at this call of those that saving is made of: fsync, rename, unlink.
     """
     port = _free_port()
     started = []
     for rank in range(processes):
-        env = {"OMP_NUM_THREADS": "1"}
+        env = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_FSDP": str(shard).lower()}
         if processes > 1:
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
             env |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -76,12 +79,12 @@ def start(arguments: Sequence[str], log: Path, *, processes: int = 1, die_at: in
     return started
 
 
-def finish(started: Sequence[BaseProcess], *, kill_after: float | None = None) -> list[int | None]:
-    """Wait for the end, or kill -9 after so many seconds; when one was killed, the others are too."""
-    deadline = time.monotonic() + (120 if kill_after is None else kill_after)
+def finish(started: Sequence[BaseProcess], *, kill_when: Callable[[], bool] = lambda: False) -> list[int | None]:
+    """Wait for the end, or kill -9 as soon as that is so; when one was killed, the others are too."""
+    deadline = time.monotonic() + 300
     running = list(started)
-    while running and time.monotonic() < deadline:
-        time.sleep(0.02)
+    while running and time.monotonic() < deadline and not kill_when():
+        time.sleep(0.005)
         for process in [process for process in running if _gone(process)]:
             running.remove(process)
             _kill(process)  # what it left behind
@@ -112,10 +115,16 @@ def _kill(process: BaseProcess) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def run(arguments: Sequence[str], log: Path, *, processes: int = 1) -> None:
+def run(arguments: Sequence[str], log: Path, *, processes: int = 1, shard: bool = False) -> None:
     """A run to its end, which must be a good one."""
-    codes = finish(start(arguments, log, processes=processes))
+    codes = finish(start(arguments, log, processes=processes, shard=shard))
     assert codes == [0] * processes, Path(f"{log}.0").read_text()[-2000:]
+
+
+def steps_done(folder: Path) -> int:
+    """Steps that a run at work has written down."""
+    path = folder / "log.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def journal(folder: Path) -> list[dict[str, Any]]:
@@ -152,7 +161,8 @@ def _die_inside_saving(at: int) -> None:
 
         return call
 
-    os.fsync, os.rename, Path.rename = dying(os.fsync), dying(os.rename), dying(Path.rename)
+    os.fsync, os.rename, os.unlink, os.rmdir = dying(os.fsync), dying(os.rename), dying(os.unlink), dying(os.rmdir)
+    Path.rename = dying(Path.rename)
 
 
 def _free_port() -> int:

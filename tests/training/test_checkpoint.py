@@ -28,14 +28,29 @@ def test_the_newest_is_found_and_older_ones_are_pruned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "manifest.json"])
-def test_a_damaged_one_is_passed_over(tmp_path: Path, file: str) -> None:
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0, None])
+def test_a_damaged_one_is_passed_over(tmp_path: Path, file: str, kept: float | None) -> None:
+    """Cut to nothing, to half, by its last byte; and lost."""
     saved(tmp_path, 1)
     newest = saved(tmp_path, 2)
     content = (newest / file).read_bytes()
-    (newest / file).write_bytes(content[: len(content) // 2])
+    (newest / file).write_bytes(content[: min(len(content) - 1, int(len(content) * (kept or 0)))])
+    if kept is None:
+        (newest / file).unlink()
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.step == 1
+
+
+def test_a_manifest_of_something_else_is_no_manifest(tmp_path: Path) -> None:
+    (saved(tmp_path, 1) / "manifest.json").write_text("[]")
+    assert checkpoint.latest(tmp_path) is None
+
+
+def test_what_a_kill_left_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / ".step-0000007.writing").mkdir()
+    saved(tmp_path, 9)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000009"]
 
 
 def test_what_was_cut_short_is_no_checkpoint(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +65,22 @@ def test_twenty_steps_from_each_format_lower_the_loss(kind: str, model: Path, tm
 def test_only_what_is_named_learns(part: str, model: Path, data: Path, tmp_path: Path) -> None:
     before = load(model)[0].state_dict()
     code = train(model, data, tmp_path / "run", "--steps", "3", "--train", part)
-    if part == "memory" and "memory" not in TRAINABLE:
+    if part == "memory":  # it learns from talks
         assert code == 2
         return
     assert code == 0
     after = load(tmp_path / "run")[0].state_dict()
     moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert moved == (set(TRAINABLE) - {"memory"} if part == "all" else {NAMES[part]})
+    assert moved == (set(TRAINABLE) - set(NAMES["memory"]) if part == "all" else set(NAMES[part]))
 
 
 def test_what_comes_out_is_a_model_with_its_card_over_the_same_frozen_weights(
-    model: Path, data: Path, tmp_path: Path
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert train(model, data, tmp_path / "run", "--epochs", "2", "--eval-data", str(data)) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"frozen weights: sha256 [0-9a-f]{64} before and after", told)
+    assert told.count("wanted: ") == told.count("says: ") == 6  # three before, three after
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (model, tmp_path / "run"))
     assert before["text_hash"] == after["text_hash"]
     assert before["vision_hash"] == after["vision_hash"]
@@ -256,6 +261,18 @@ def test_figures_reach_the_tracker(model: Path, data: Path, tmp_path: Path) -> N
     found = EventAccumulator(str(events)).Reload()
     assert [point.value for point in found.Scalars("loss")] == pytest.approx(losses(tmp_path / "run"), rel=1e-5)
     assert "gates/layer 0 attn" in found.Tags()["scalars"]
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.suffix != ".safetensors"]
+    starts = [path.read_bytes()[:2] for path in files]
+    assert not any(start == b"PK" or (start[:1] == b"\x80" and start[1:] <= b"\x05") for start in starts)  # no pickles
+
+
+@pytest.mark.skipif(find_spec("trackio") is not None, reason="it is installed")
+def test_a_tracker_that_is_not_there_is_told_in_one_line(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(model, data, tmp_path / "run", "--steps", "1", "--track", "trackio") == 2
+    assert "pip install trackio" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_not_written_over_nor_gone_on_with_as_another(
@@ -277,6 +294,7 @@ def test_a_run_is_not_written_over_nor_gone_on_with_as_another(
         (("--steps", "0"), "--steps"),
         (("--workers", "-1"), "--workers"),
         (("--max-bad", "1"), "--max-bad"),
+        (("--feature-cache", __file__), "--feature-cache"),
     ],
 )
 def test_bad_usage_is_one_line(
@@ -289,10 +307,21 @@ def test_bad_usage_is_one_line(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_signal_is_ours_only_while_we_train(model: Path, data: Path, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])
+def test_a_launcher_that_saves_by_itself_is_refused_in_one_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    assert main(["--data", "nowhere", "--output", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "fsdp2.yaml" in line
+
+
+def test_the_signals_are_ours_only_while_we_train(model: Path, data: Path, tmp_path: Path) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.getsignal(number) for number in numbers]
     assert train(model, data, tmp_path / "run", "--steps", "1") == 0
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_what_would_be_uploaded_is_the_model_and_its_card_alone(
