@@ -14,6 +14,7 @@ PUBLIC = {
     "FlamingoConfig",
     "FlamingoForConditionalGeneration",
     "FlamingoProcessor",
+    "MemoryState",
     "Shot",
     "caption",
     "classify",
