@@ -32,7 +32,6 @@ from training.suites.score import Score
 
 SHOTS = (0, 1, 2, 4, 8)  # where there are classes, of each
 WAYS = (*((ways, shots) for ways in (2, 5) for shots in SHOTS), (10, 4))  # binding: ways, shots
-BINDING = tuple(f"{ways}_way_{shots}_shot" for ways, shots in WAYS)
 CONTROL_ITEMS = 150  # a control needs no narrow interval
 NAME_TOKENS = 3  # names are of one to so many tokens
 
