@@ -42,7 +42,7 @@ measuring what shots teach.
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
 In this version the second part of the language stage was stopped at step 1,309, until when its plan had 2,200 steps and
-rates that were up to a third lower; all else is what `make starter` does.
+rates that were up to 27% lower; all else is what `make starter` does.
 
 ## Measured
 
