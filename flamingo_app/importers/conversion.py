@@ -28,7 +28,7 @@ def import_checkpoint(source: Path, out: Path, options: Options) -> Report:
     The folder names its backbones where they are published; those that the checkpoint holds or changes lie in it.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, of an unknown kind, or leaves open what the options do not say.
+        CheckpointError: the checkpoint or backbone is damaged, of an unknown kind, or options leave something out.
         ModelNotFoundError: a backbone that it needs cannot be found.
     """
     if out.exists() and any(out.iterdir()):
@@ -47,6 +47,7 @@ def import_checkpoint(source: Path, out: Path, options: Options) -> Report:
         for name, meta in model.state_dict().items()
         if is_trainable(name) and not name.startswith("added_tokens.")
     }
+    _check_tower(peer, model)
     text = convert_text(peer, weights, model)
     parts |= {f"added_tokens.{name}": rows for name, rows in text.added.items()}
 
@@ -81,6 +82,13 @@ def read_peer(weights: Weights, folder: Path, options: Options) -> Peer:
         got=f"{weights.file}, whose first weight is {next(iter(weights))}",
         remedy="import one of these, or build a new model with from_backbones",
     )
+
+
+def _check_tower(peer: Peer, model: FlamingoForConditionalGeneration) -> None:
+    """Raise `CheckpointError` where the image tower that the user named lacks a weight, or has it in another shape."""
+    tower = Weights(peer.vision.identity, {f"visual.{name}": tensor for name, tensor in peer.vision.state.items()})
+    for name, meta in model.vision_encoder.tower.state_dict().items():
+        tower.take([f"visual.{name}"], meta.shape)
 
 
 def _save(model: FlamingoForConditionalGeneration, parts: dict[str, Tensor], peer: Peer, out: Path) -> None:

@@ -56,8 +56,23 @@ class Tokens:
         }
 
 
-def find_tokenizer(*sources: str | Path | None) -> Any:
-    """The first tokenizer among these places; None if there is none."""
+def find_tokenizer(chosen: str | None, *sources: str | Path | None) -> Any:
+    """The tokenizer that the user chose, or the first among these places; None if there is none.
+
+    Raises:
+        CheckpointError: there is none where the user says.
+    """
+    found = _first_tokenizer(*sources) if chosen is None else _first_tokenizer(chosen)
+    if found is None and chosen is not None:
+        raise CheckpointError(
+            expected="a tokenizer that can be found here or downloaded",
+            got=f"--tokenizer {chosen}",
+            remedy="check the spelling and the network, or give a folder that holds it",
+        )
+    return found
+
+
+def _first_tokenizer(*sources: str | Path | None) -> Any:
     for source in sources:
         if source is None or (
             Path(source).is_dir() and not any(path.is_file() for path in Path(source).glob("*token*"))

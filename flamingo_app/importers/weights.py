@@ -109,7 +109,7 @@ def open_weights(source: Path) -> Weights:
     """
     file = find_file(source)
     if file.name.endswith(".index.json"):
-        shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        shards = _shards(file)
         tensors = {name: tensor for shard in shards for name, tensor in _read(file.parent / shard).items()}
     else:
         tensors = _read(file)
@@ -129,6 +129,18 @@ def find_file(source: Path) -> Path:
         got=f"{source} with {len(alone)} files of weights" if source.is_dir() else f"{source}, which is not there",
         remedy="name the file itself",
     )
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names."""
+    try:
+        return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            expected="an index of weights: JSON with a weight_map",
+            got=str(index),
+            remedy="it is damaged: fetch it again",
+        ) from error
 
 
 def _read(file: Path) -> dict[str, Tensor]:

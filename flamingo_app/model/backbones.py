@@ -123,14 +123,30 @@ def open_text(identity: str) -> TextBackbone:
 
     Raises:
         ModelNotFoundError: there is none of this name.
+        CheckpointError: its weights are damaged; those that it lacks are never made up.
     """
     if Path(identity).is_dir():
         identity = str(Path(identity).resolve())
     try:
         # Weights come as safetensors or not at all: nothing here unpickles.
-        found = AutoModelForCausalLM.from_pretrained(text_source(identity), dtype="auto", use_safetensors=True)
+        found, loading = cast(
+            Any,
+            AutoModelForCausalLM.from_pretrained(
+                text_source(identity),
+                dtype="auto",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # told below, by name
+                output_loading_info=True,
+            ),
+        )
     except (OSError, ValueError) as error:
         raise _unreachable("language model", identity) from error
+    except SafetensorError as error:
+        raise _damaged_text("readable weights", f"a damaged file in {identity}") from error
+    for name, shape, expected in sorted(loading["mismatched_keys"]):
+        raise _damaged_text(f"{name} of shape {[*expected]}", f"shape {[*shape]} in {identity}")
+    for name in sorted(loading["missing_keys"]):
+        raise _damaged_text(name, f"{identity} without it")
     model = cast(PreTrainedModel, found)
     model.config.name_or_path = identity  # the folder it lay in here says nothing elsewhere
     return TextBackbone(identity=identity, config=model.config, state=dict(model.state_dict()))
@@ -157,6 +173,12 @@ def _unreachable(kind: str, identity: str) -> ModelNotFoundError:
         expected=f"a {kind} that can be found here or downloaded",
         got=identity,
         remedy="check the spelling and the network, or give a folder that holds it",
+    )
+
+
+def _damaged_text(expected: str, got: str) -> CheckpointError:
+    return CheckpointError(
+        expected=expected, got=got, remedy="the language model is damaged, or not whole: fetch it again"
     )
 
 

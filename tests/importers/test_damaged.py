@@ -113,6 +113,37 @@ def test_an_image_encoder_of_its_owners(tmp_path: Path):
         import_checkpoint(tmp_path / "model.pt", tmp_path / "out", case.options(tmp_path))
 
 
+@pytest.mark.parametrize("damage", ["missing", "wrong shape"])
+def test_a_damaged_image_tower(damage: str, tmp_path: Path):
+    case = Case("open_flamingo/opt_every2")
+    vision = Path(shutil.copytree(case.folder / "vision", tmp_path / "vision"))
+    weights, name = load_file(vision / "open_clip_model.safetensors"), "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    weight = weights.pop(name)
+    kept = {} if damage == "missing" else {name: weight[:-1].clone()}
+    save_file(weights | kept, vision / "open_clip_model.safetensors")
+    with pytest.raises(CheckpointError, match="fetch it again") as raised:
+        import_checkpoint(case.checkpoint, tmp_path / "out", case.options(tmp_path, vision=str(vision)))
+    assert name in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["open_flamingo/opt_every2", "otter/llama_every2", "idefics/resampler"])
+def test_a_tokenizer_that_is_not_there(name: str, tmp_path: Path):
+    """Another one would do for words, and give them other numbers."""
+    case = Case(name)
+    (tmp_path / "empty").mkdir()
+    options = case.options(tmp_path, tokenizer=str(tmp_path / "empty"))
+    with pytest.raises(CheckpointError, match="--tokenizer"):
+        import_checkpoint(case.checkpoint, tmp_path / "out", options)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": 3}', '{"weight_map": {"a": 1}}'])
+def test_a_damaged_index(content: str, tmp_path: Path):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match="fetch it again"):
+        open_weights(tmp_path)
+
+
 def test_the_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     case = Case("open_flamingo/opt_every2")
     source = damaged(case, "perceiver.norm.bias", "missing", tmp_path)

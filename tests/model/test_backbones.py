@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from transformers import GPT2LMHeadModel
 
 from flamingo_app.errors import CheckpointError, ModelNotFoundError
@@ -46,6 +47,29 @@ def test_an_unknown_tower(identity):
 def test_an_unknown_language_model(tmp_path):
     with pytest.raises(ModelNotFoundError, match="language model"):
         open_text(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", r"expected transformer\.h\.0\.mlp\.c_fc\.weight; got .* without it"),
+        ("wrong shape", r"expected transformer\.h\.0\.mlp\.c_fc\.weight of shape .*; got shape"),
+        ("cut short", "expected readable weights"),
+    ],
+)
+def test_a_damaged_language_model(tmp_path, damage, message):
+    """Weights that it lacks would be drawn by chance."""
+    folder = tiny.text_folder(tmp_path / "gpt2")
+    file, name = tmp_path / "gpt2" / "model.safetensors", "transformer.h.0.mlp.c_fc.weight"
+    if damage == "cut short":
+        file.write_bytes(file.read_bytes()[:500])
+    else:
+        weights = load_file(file)
+        weight = weights.pop(name)
+        kept = {} if damage == "missing" else {name: weight[:-1].clone()}
+        save_file(weights | kept, file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=message):
+        open_text(folder)
 
 
 @pytest.mark.parametrize("file", ["open_clip_config.json", "open_clip_model.safetensors"])

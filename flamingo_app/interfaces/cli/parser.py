@@ -134,7 +134,7 @@ def _add_info(commands: Any) -> None:
 
 
 def _add_import(commands: Any) -> None:
-    about = "Convert a checkpoint of OpenFlamingo, Otter or flamingo-mini to a folder that --model takes."
+    about = "Convert a checkpoint of OpenFlamingo, Otter, flamingo-mini, Idefics or flamingo-pytorch for --model."
     command = commands.add_parser("import", help="a model that others trained", description=about)
     command.add_argument(
         "source", metavar="SOURCE", help="the checkpoint: its folder, or a .safetensors, .pt or .bin file"
