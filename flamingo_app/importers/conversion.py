@@ -65,7 +65,7 @@ def import_checkpoint(source: Path, out: Path, options: Options) -> Report:
     config.text_hash = fingerprint(open_text(beside(str(config.text_model), str(out))).state)
     config.vision_hash = fingerprint(peer.vision.state)
     _save(model, parts, peer, out)
-    return Report.of(peer, weights, missing, out)
+    return Report.of(peer, weights, missing, config, out)
 
 
 def read_peer(weights: Weights, folder: Path, options: Options) -> Peer:

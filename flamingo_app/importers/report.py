@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from flamingo_app.config import FlamingoConfig
 from flamingo_app.importers.peer import Peer
 from flamingo_app.importers.weights import Weights
 
@@ -19,6 +20,7 @@ class Report:
 
     Attributes:
         family: whose checkpoint it is.
+        sizes: what was told from the names of the weights: a whole layer that is gone is seen here, and nowhere else.
         loaded: names of the checkpoint that became ours: all that were expected, or the import would have failed.
         missing: what the peer never stored, in words.
         unused: names that we have no place for.
@@ -27,6 +29,7 @@ class Report:
     """
 
     family: str
+    sizes: str
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     unused: tuple[str, ...]
@@ -34,7 +37,7 @@ class Report:
     out: Path
 
     @classmethod
-    def of(cls, peer: Peer, weights: Weights, missing: tuple[str, ...], out: Path) -> Report:
+    def of(cls, peer: Peer, weights: Weights, missing: tuple[str, ...], config: FlamingoConfig, out: Path) -> Report:
         """The report of an import that has taken from `weights` all that it needed."""
         unused = (name for name in weights if name not in weights.taken and not name.startswith(peer.copies))
         notes = list(peer.notes)
@@ -42,6 +45,7 @@ class Report:
             notes.append("no tokenizer was found, so flamingo cannot open it yet: import again with --tokenizer")
         return cls(
             family=peer.family,
+            sizes=_sizes(config),
             loaded=tuple(sorted(weights.taken)),
             missing=missing,
             unused=tuple(sorted(unused)),
@@ -52,6 +56,7 @@ class Report:
     def lines(self) -> Iterator[str]:
         """The report for people."""
         yield f"{self.family}: {self.out}"
+        yield f"  read as        {self.sizes}"
         yield f"  expected       {len(self.loaded) + len(self.missing)} weights"
         yield f"  loaded         {len(self.loaded)} weights"
         yield f"  truly missing  {'; '.join(self.missing) or 'nothing'}"
@@ -60,3 +65,10 @@ class Report:
             yield f"  not needed     {', '.join(self.unused[:SHOWN])}{more}"
         for note in self.notes:
             yield f"  note           {note}"
+
+
+def _sizes(config: FlamingoConfig) -> str:
+    where = "after" if config.gated.after else "before"
+    layers = ", ".join(map(str, config.gated_layers))
+    of = config.text_config.num_hidden_layers
+    return f"{config.resampler.depth} resampler layers, gated blocks {where} layers {layers} of {of}"

@@ -161,6 +161,7 @@ def test_the_command_reports_what_it_did(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*said, "--vision", str(case.folder / "vision")]) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    assert "read as        2 resampler layers, gated blocks" in out
     assert "expected       39 weights\n  loaded         39 weights\n  truly missing  nothing" in out
 
 
