@@ -299,6 +299,8 @@ def test_closed_gates_see_no_picture(page: Page, picture: Path):
     page.get_by_text("What it looked at, and its gates").click()
     page.locator("#gates input[type=number]").fill("0")
     page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.locator("#gates input[type=range]")).to_have_value("0")
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(box(page)).to_have_text(re.compile("a dog"))
     click(page, "Send")
