@@ -60,7 +60,7 @@ if __name__ == "__main__":
     random, left = Random(seed), list[int]()
     sizes = sorted(random.randrange(int(whole)) for _ in range(int(kills)))
     for size in (0, 0, 0, *sizes[3:]):  # some while models are loaded and workers begin
-        if kill_at(run(arguments), Path(out), size, random.uniform(0, 0.03 if size else 0.5)):
+        if kill_at(run(arguments), Path(out), size, random.uniform(0, 0.004 if size else 0.5)):
             left.append(whole_lines(Path(out)))
     _, status = os.waitpid(run(arguments), 0)
     print(json.dumps({"left": left, "status": os.waitstatus_to_exitcode(status)}))

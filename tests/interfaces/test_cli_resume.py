@@ -82,7 +82,7 @@ def test_killed_at_any_moment_the_file_is_that_of_one_run(
         file.unlink()
     result = killed(many, saved, 1, 20, len(whole), *arguments)
     assert result["status"] == 1
-    assert sum(0 < records < 40 for records in result["left"]) >= 5, "the moments must lie within the work"
+    assert len(set(result["left"]) - {0, 40}) >= 5, "the moments must lie within the work"
     assert (many / "out.jsonl").read_bytes() == whole
 
 
