@@ -81,8 +81,10 @@ class Memories:
 
     def after(
         self, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, turns: Sequence[TurnScript]
-    ) -> tuple[str, MemoryState]:
-        """The name and the state of the memory after these turns, from the first of the conversation."""
+    ) -> tuple[str, MemoryState | None]:
+        """The name and the state of the memory after these turns; "" and None without any, or without a memory."""
+        if not turns or model.config.memory is None:
+            return "", None
         names = list(accumulate((turn.name for turn in turns), _chained, initial=BEGINNING))
         written, state = self._longest(names)
         state = MemoryState.empty(model) if state is None else state

@@ -237,11 +237,9 @@ def _speak(
     settings: Settings,
 ) -> Iterator[str]:
     """Give the answer word by word, then keep what was read and said, however it ended."""
-    condition = (settings.gate_scale, "")
-    left = window.left[settings.forgotten :]
-    if left and settings.memory and model.config.memory is not None:
-        name, answer.memory = memories.after(model, processor, left)
-        condition = (settings.gate_scale, name)
+    left = window.left[settings.forgotten :] if settings.memory else ()
+    name, answer.memory = memories.after(model, processor, left)
+    condition = (settings.gate_scale, name)
     # Words that come before their picture see it only where both are read in one call: there nothing is kept.
     kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
     layers = model.config.text_config.num_hidden_layers
@@ -383,8 +381,6 @@ class Conversation:
     def memory(self) -> MemoryState | None:
         """What is remembered of the turns that have left the window; None where none have, or there is no memory."""
         left = read_window(self.model, self.processor, self.messages, self.examples).left
-        if not left or self.model.config.memory is None:
-            return None
         return self.memories.after(self.model, self.processor, left)[1]
 
     @property

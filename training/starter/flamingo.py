@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from data import captions
@@ -115,15 +115,23 @@ class Draw:
         return {"groups": [self._tensors(group) for group in groups]}
 
     def _tensors(self, episodes: Sequence[Episode]) -> Batch:
-        batch = collate(episodes, self.tokenizer)
-        counts = [len(episode.scenes) for episode in episodes]
-        batch["image_mask"] = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
-        if max(counts):
-            scenes = [scene for episode in episodes for scene in episode.scenes]
-            patches = self.vision(normalise(self.renderer(scenes))[None, :, None])[0]
-            batch["patches"] = patches.new_zeros(*batch["image_mask"].shape, *patches.shape[1:])
-            batch["patches"][batch["image_mask"]] = patches
-        return batch
+        return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
+
+
+@torch.no_grad()
+def with_patches(
+    episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, renderer: Renderer
+) -> Batch:
+    """Episodes of any number of pictures, with the frozen tower's patches of them where there are any."""
+    batch = collate(episodes, tokenizer)
+    counts = [len(episode.scenes) for episode in episodes]
+    batch["image_mask"] = torch.arange(max(counts)) < torch.tensor(counts)[:, None]
+    if max(counts):
+        scenes = [scene for episode in episodes for scene in episode.scenes]
+        patches = vision(normalise(renderer(scenes))[None, :, None])[0]
+        batch["patches"] = patches.new_zeros(*batch["image_mask"].shape, *patches.shape[1:])
+        batch["patches"][batch["image_mask"]] = patches
+    return batch
 
 
 @torch.no_grad()
@@ -140,7 +148,7 @@ def place_patches(model: FlamingoForConditionalGeneration, patches: Tensor) -> N
 
 
 @torch.no_grad()
-def open_gates(model: FlamingoForConditionalGeneration) -> None:
+def open_gates(model: nn.Module) -> None:
     """Start from gates half open.
 
     A closed gate passes no gradient to what is behind it, and a short run has no steps to waste on that: most attention

@@ -20,7 +20,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from data import talks
-from data.collate import collate
 from data.episodes import Episode
 from data.made_up_names import made_up_names
 from data.picture_book import Renderer, objects
@@ -30,8 +29,8 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.trainable import train_only
 from flamingo_app.model.vision_encoder import VisionEncoder
 from training.loop import Batch, Plan, train
-from training.starter.flamingo import PARTS
-from training.starter.vision import SIZE, normalise
+from training.starter.flamingo import PARTS, open_gates, with_patches
+from training.starter.vision import SIZE
 
 NAMED, SHOWN, TOLD, FILLERS = 24, 6, 3, 9  # turns of a pool
 QUESTIONS = 48
@@ -150,16 +149,8 @@ class Draw:
         return talks.ask_name(facts, random)
 
     def tensors(self, episodes: Sequence[Episode]) -> Batch:
-        """Episodes of any number of pictures, with their patches."""
-        batch = collate(episodes, self.tokenizer)
-        counts = torch.tensor([len(episode.scenes) for episode in episodes])
-        if most := int(counts.max()):
-            batch["image_mask"] = torch.arange(most) < counts[:, None]
-            scenes = [scene for episode in episodes for scene in episode.scenes]
-            patches = self.vision(normalise(self.renderer(scenes))[None, :, None])[0]
-            batch["patches"] = patches.new_zeros(*batch["image_mask"].shape, *patches.shape[1:])
-            batch["patches"][batch["image_mask"]] = patches
-        return batch
+        """Episodes with their patches."""
+        return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
 
 
 def pictures(batch: Batch) -> Batch:
@@ -246,10 +237,7 @@ def build(folder: Path, **memory: Any) -> FlamingoForConditionalGeneration:
     )
     model.load_state_dict(load_file(folder / "flamingo" / "model.safetensors"), strict=False)
     train_only(model, ["memory"])
-    with torch.no_grad():
-        for name, parameter in model.memory_blocks.named_parameters():
-            if name.endswith("gate"):
-                parameter.fill_(0.5)  # for the same reason as those of the last stage
+    open_gates(model.memory_blocks)
     return model
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from flamingo_app.conversation import Example, Message, Picture
-from flamingo_app.conversation.recollection import TurnScript
 from flamingo_app.conversation.session import read_window
 from flamingo_app.interfaces.service import Service
 from flamingo_app.memory.state import MemoryState
@@ -52,7 +51,7 @@ def look_at(
     ]
     ids = ids[: model.config.max_positions]
     pixels, _ = processor.image_processor.rows([[picture.open() for picture in window.pictures]])
-    state = _memory(service, window.left[forgotten:])
+    _, state = service.memories.after(model, processor, window.left[forgotten:])
     taken: list[torch.Tensor] = []
     seen = look(
         model,
@@ -75,12 +74,6 @@ def look_at(
         "fit": processor.image_processor.resize_mode,
     }
     return looked, {} if state is None else _shares(taken, state, from_token=len(asked) - 1)
-
-
-def _memory(service: Service, left: Sequence[TurnScript]) -> MemoryState | None:
-    if not left or service.model.config.memory is None:
-        return None
-    return service.memories.after(service.model, service.processor, left)[1]
 
 
 def _shares(taken: Sequence[torch.Tensor], state: MemoryState, *, from_token: int) -> dict[int, float]:

@@ -28,8 +28,8 @@ def remembering(service: Service, saved: Saved, shares: Mapping[int, float] | No
         left = read_window(service.model, service.processor, saved.messages, saved.examples).left[saved.forgotten :]
     except FlamingoError:  # the last message is too long, and the page says so
         return shown
-    if left:
-        _, state = service.memories.after(service.model, service.processor, left)
+    _, state = service.memories.after(service.model, service.processor, left)
+    if state is not None:
         shown["turns"] = [
             {
                 "turn": told.turn + saved.forgotten,

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, cast
 import gradio as gr
 
 from flamingo_app.conversation import Example, Picture
-from flamingo_app.conversation.session import read_window
+from flamingo_app.conversation.session import budget as window_budget
 from flamingo_app.conversation.store import Saved, SavedTurn
 from flamingo_app.errors import FlamingoError
 from flamingo_app.interfaces.service import Service
@@ -84,17 +84,17 @@ def budget(service: Service, saved: Saved | None) -> str:
     if saved is None or not messages:
         return _meter(0, 1, "The window is empty.")
     try:
-        window = read_window(service.model, service.processor, messages, saved.examples)
+        window = window_budget(service.model, service.processor, messages, saved.examples)
     except FlamingoError as error:
         return _meter(1, 1, str(error))
-    read, pictures = len(window.script), len(window.pictures)
-    words = f"{read} of {window.room} tokens are read, {pictures} picture{'s' * (pictures != 1)} among them."
+    pictures = f"{window.pictures} picture{'s' * (window.pictures != 1)}"
+    words = f"{window.used} of {window.room} tokens are read, {pictures} among them."
     if window.num_left_out:
         read_on = service.model.config.memory is not None and saved.remembers
         told = "it has them in its memory." if read_on else "the model does not see them any more."
         words += f" The first {window.num_left_out} messages no longer fit: {told}"
     words += " When it is full, the oldest turns leave it first, down to half."
-    return _meter(read, window.room, words)
+    return _meter(window.used, window.room, words)
 
 
 def _meter(value: int, most: int, words: str) -> str:
