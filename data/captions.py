@@ -190,6 +190,19 @@ def ask_position(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> 
     return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
 
 
+def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Question | None:
+    """On which side something is, or what is there: what can only be told from places."""
+    if len(scene.objects) != 2 or len(scene.counts) != 2:
+        return None
+    first, second = random.sample(scene.objects, 2)
+    where = side(first, second)
+    if where is None or (where in ("left", "right") and random.random() < 0.6):  # captions tell those by their order
+        return None
+    if random.random() < 0.5:
+        return random.choice(SIDE[where]), f"{noun(first.thing)}."
+    return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
+
+
 ASK: dict[str, Callable[[Scene, Random, Sequence[Object]], Question | None]] = {
     "what": ask_what,
     "count": ask_count,

@@ -251,6 +251,9 @@ def two_kinds(things: Sequence[Object], random: Random) -> Scene:
     return scene
 
 
+WAYS = ((2, 6), (3, 6), (4, 4), (5, 4), (6, 2), (8, 2), (10, 2))  # of a binding episode, with their shares
+
+
 def random_binding(
     things: Sequence[Object],
     random: Random,
@@ -260,14 +263,15 @@ def random_binding(
     chat: float = 0.25,
     forms: Sequence[tuple[str, str]] = FORMATS,
 ) -> Episode:
-    """An episode of 2 to 6 ways; every picture's class is drawn by itself, so that exclusion tells nothing.
+    """An episode of 2 to 10 ways; every picture's class is drawn by itself, so that exclusion tells nothing.
 
     Args:
         made_up: how often the names are made up; else they are other things' names, so that weights alone are wrong.
         chat: how often it is told as a chat.
         forms: how its shots may speak; one of them is drawn.
     """
-    ways = random.choices((2, 3, 4, 5, 6), (3, 3, 2, 2, 1))[0]
+    possible = [(ways, share) for ways, share in WAYS if 2 * ways <= most_pictures]
+    ways = random.choices(*zip(*possible, strict=True))[0]
     chosen = random.sample(list(things), ways)
     names = (
         made_up_names(ways, random)

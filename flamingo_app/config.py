@@ -51,8 +51,8 @@ class ResamplerConfig:
             gated blocks of Idefics.
         max_frames: frames with an embedding of their own; None for pictures alone, without frame embeddings.
         embed_single_frames: whether a picture, a clip of one frame, gets the first frame's; not in flamingo-pytorch.
-        max_images: pictures of one text with an embedding of their own by their order, as in flamingo-pytorch; None for
-            any number without.
+        max_images: pictures of one text with an embedding of their own by their order, as in flamingo-pytorch; further
+            pictures share the last one. None for none at all.
         qk_norm: layer norms on queries and keys, as in Idefics.
         num_positions: patches with a learned position each, for towers whose maps carry no position; None for none.
     """

@@ -124,8 +124,8 @@ class Context:
 
     def _shot_latents(self, row: Sequence[int]) -> Float[Tensor, "shots latents dim"]:
         """Each is encoded when it is first shown in its place."""
-        ordered = self.model.config.resampler.max_images is not None
-        places = [(shot, place if ordered else 0) for place, shot in enumerate(row)]
+        last = (self.model.config.resampler.max_images or 1) - 1  # from there on all places are the same
+        places = [(shot, min(place, last)) for place, shot in enumerate(row)]
         new = [place for place in dict.fromkeys(places) if place not in self._encoded]
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]

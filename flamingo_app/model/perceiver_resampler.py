@@ -65,7 +65,7 @@ class PerceiverResampler(nn.Module):
     """Learned latents read the patches of a picture, or of all frames of a clip (Alayrac et al. 2022, section 3.1.1).
 
     Frames get learned embeddings where the config names `max_frames`, pictures, by their order in the text, where it
-    names `max_images`; patches get learned positions where it names `num_positions`, for convolutional towers.
+    names `max_images` (all after those share the last); patches get learned positions where it names `num_positions`, for convolutional towers.
     """
 
     def __init__(self, dim: int, config: ResamplerConfig) -> None:
@@ -91,8 +91,7 @@ class PerceiverResampler(nn.Module):
             seen: how many pictures came earlier in each row's text; None for none.
 
         Raises:
-            PromptError: more frames or pictures than there are embeddings for, or another number of patches than of
-                positions.
+            PromptError: more frames than there are embeddings for, or another number of patches than of positions.
         """
         batch, images, frames = patches.shape[:3]
         if self.position_embeddings is not None:
@@ -102,9 +101,9 @@ class PerceiverResampler(nn.Module):
             patches = patches + rearrange(embeddings, "frames dim -> frames 1 dim")
         if self.image_embeddings is not None:
             first = torch.zeros(batch, dtype=torch.long, device=patches.device) if seen is None else seen
-            embeddings = self._rows(self.image_embeddings, int(first.max()) + images, "pictures in a text")
             order = first[:, None] + torch.arange(images, device=first.device)
-            patches = patches + rearrange(embeddings[order], "batch images dim -> batch images 1 1 dim")
+            embeddings = self.image_embeddings[order.clamp(max=len(self.image_embeddings) - 1)]
+            patches = patches + rearrange(embeddings, "batch images dim -> batch images 1 1 dim")
 
         media = rearrange(patches, "batch images frames patches dim -> (batch images) (frames patches) dim")
         latents = repeat(self.latents, "latents dim -> pictures latents dim", pictures=len(media))

@@ -63,8 +63,14 @@ def test_pictures_may_be_embedded_by_their_order():
     parts = [made(given[:, [image]], seen=torch.full((2,), image)) for image in range(3)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole)
     assert not torch.allclose(made(given.flip(1)), whole.flip(1))
-    with pytest.raises(PromptError, match="at most 5 pictures in a text; got 6"):
-        made(given, seen=torch.tensor([0, 3]))
+
+
+def test_pictures_after_the_last_order_share_it():
+    made, given = resampler(max_images=2), patches()
+    late = [made(given[:, [1]], seen=torch.full((2,), seen)) for seen in (1, 2, 7)]
+    assert all(torch.equal(late[0], other) for other in late[1:])
+    torch.testing.assert_close(made(given)[:, [1]], late[0])
+    assert not torch.allclose(made(given[:, [1]]), late[0])
 
 
 def test_a_picture_may_go_without_the_first_frames_embedding():
