@@ -65,7 +65,8 @@ class PerceiverResampler(nn.Module):
     """Learned latents read the patches of a picture, or of all frames of a clip (Alayrac et al. 2022, section 3.1.1).
 
     Frames get learned embeddings where the config names `max_frames`, pictures, by their order in the text, where it
-    names `max_images` (all after those share the last); patches get learned positions where it names `num_positions`, for convolutional towers.
+    names `max_images` (all after those share the last); patches get learned positions where it names `num_positions`,
+    for convolutional towers.
     """
 
     def __init__(self, dim: int, config: ResamplerConfig) -> None:

@@ -67,7 +67,7 @@ def test_shots_are_encoded_in_their_places_where_the_model_asks_for_that(
     said = [*caption(model, PICTURES[3:], processor=processor, max_new_tokens=5, shots=SHOTS[:2], select=select)]
     if select == "random":
         assert [each.text for each in said] == [expected(model, processor, [0, 1], each) for each in PICTURES[3:]]
-        said = [*caption(model, PICTURES[3:], processor=processor, max_new_tokens=5, shots=SHOTS, num_shots=3)]
+        said = [*caption(model, PICTURES[3:], processor=processor, max_new_tokens=5, shots=SHOTS[:3])]
         assert [each.text for each in said] == [expected(model, processor, [0, 1, 2], each) for each in PICTURES[3:]]
 
 
