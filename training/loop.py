@@ -54,6 +54,23 @@ class Plan:
     workers: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of a stage, with a schedule and checkpoints of its own.
+
+    Args:
+        phases: up to which share of the steps tasks are drawn in which proportions.
+    """
+
+    name: str
+    plan: Plan
+    phases: tuple[tuple[float, Mapping[str, int]], ...]
+
+    def shares(self, step: int) -> Mapping[str, int]:
+        """The proportions of a step."""
+        return next(shares for until, shares in self.phases if step < until * self.plan.steps)
+
+
 @dataclass(frozen=True)
 class _Steps(Dataset[Batch]):
     draw: Callable[[int], Batch]

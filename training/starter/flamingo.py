@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from data import captions
 from data.collate import collate
 from data.episodes import (
+    ORDINALS,
     Episode,
     captioned,
     dialogue,
@@ -34,7 +35,7 @@ from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.vision_encoder import VisionEncoder
 from flamingo_app.prompt import Mark, caption_prompt
-from training.loop import Batch, Plan, train
+from training.loop import Batch, Part, Plan, train
 from training.starter.vision import SIZE, normalise
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -44,19 +45,50 @@ from training.suites.vqa import draw_questions
 PICTURES, GROUP = 60, 15  # pictures of a batch; episodes that are read together, of like length
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (16, 32, 36, 12, 3, 1)
-# Up to which share of the steps episodes are drawn in which proportions. Names first, everything else grows from them;
-# single pages teach most a second, so most of the time goes to them.
-PHASES: tuple[tuple[float, dict[str, int]], ...] = (
-    (0.05, {"name": 1}),
-    (0.55, {"page": 92, "binding": 8}),
-    (1.00, {"page": 30, "asked": 20, "dialogue": 16, "captioned": 5, "binding": 14,
-            "which": 6, "comparing": 3, "ruled": 2, "operated": 2, "styled": 2}),
+LESSONS = (
+    # Names first, everything else grows from them; single pages teach most a second, so most of the time goes to them.
+    Part(
+        name="naming",
+        plan=Plan(
+            steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (0.05, {"name": 1}),
+            (0.55, {"page": 92, "binding": 8}),
+            (1.00, {"page": 30, "asked": 20, "dialogue": 16, "captioned": 5, "binding": 14,
+                    "which": 6, "comparing": 3, "ruled": 2, "operated": 2, "styled": 2}),
+        ),
+    ),
+    # Captions go from left to right, and so teach half of the places by themselves; nothing but questions teaches what
+    # is above what, and these are heard only where there are many.
+    Part(
+        name="placing",
+        plan=Plan(
+            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (0.35, {"page": 15, "placed": 60, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
+            (1.00, {"page": 18, "placed": 18, "asked": 18, "dialogue": 10, "captioned": 3, "binding": 13,
+                    "which": 9, "comparing": 5, "ruled": 2, "operated": 2, "styled": 2}),
+        ),
+    ),
 )  # fmt: skip
-PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
+ORDER = 0.5  # strength of what tells pictures by their order, in that of the patches
+ASKED: tuple[tuple[str, Kind], ...] = (
+    ("count", "group"), ("position", "pair"), ("exists", "mixed"), ("exists", "pair"),
+)  # fmt: skip
 WATCHED: tuple[tuple[str, Kind], ...] = (("count", "group"), ("position", "pair"), ("exists", "mixed"))
 PARTS: dict[str, Any] = {
-    "resampler": {"depth": 2, "num_latents": 16, "heads": 4, "dim_head": 64, "ff_mult": 2, "num_positions": 36},
+    "resampler": {
+        "depth": 2,
+        "num_latents": 16,
+        "heads": 4,
+        "dim_head": 64,
+        "ff_mult": 2,
+        "num_positions": 36,
+        "max_images": len(ORDINALS) + 1,  # the last stands for all after those that have a word
+    },
     "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
     "attend": "latest",
     "initializer_range": 0.07,  # about one over the root of the widths; 0.02 is for models four times as wide
@@ -76,24 +108,34 @@ def page_episode(kind: Kind, things: Sequence[Object], random: Random) -> Episod
 
 def asked_episode(random: Random) -> Episode:
     """One page, asked how many, where, or whether: what is learnt last."""
-    topic, kind = random.choice(WATCHED)
+    topic, kind = random.choice(ASKED)
     scenes, questions, answers = draw_questions(topic, kind, random, 1)
     return dialogue([((Mark.IMAGE, captions.as_typed(questions[0], random)), answers[0])], scenes)
+
+
+def placed_episode(things: Sequence[Object], random: Random) -> Episode:
+    """Two things on a page, asked for where they are."""
+    while not (asked := captions.ask_placed(scene := random_scene("pair", things, random), random, things)):
+        pass
+    return dialogue([((Mark.IMAGE, captions.as_typed(asked[0], random)), asked[1])], [scene])
 
 
 class Draw:
     """Batches of episodes with the frozen tower's patches; the batch of a step is always the same."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, plan: Plan) -> None:
-        self.tokenizer, self.vision, self.plan = tokenizer, vision, plan
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, part: Part) -> None:
+        self.tokenizer, self.vision, self.part = tokenizer, vision, part
         self.things, self.renderer = objects("trained"), Renderer(SIZE)
         self.tasks: dict[str, Callable[[Random], Episode]] = {
             "name": lambda random: page_episode("one", self.things, random),
             "page": lambda random: page_episode(random.choices(KINDS, SHARES)[0], self.things, random),
             "asked": asked_episode,
+            "placed": lambda random: placed_episode(self.things, random),
             "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
             "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
-            "binding": lambda random: random_binding(self.things, random, made_up=0.6),
+            "binding": lambda random: random_binding(
+                self.things, random, made_up=0.6, most_pictures=random.choice([12, 12, 12, 24])
+            ),
             "comparing": lambda random: random_comparing(self.things, random),
             "which": lambda random: random_which_picture(self.things, random, told=False),
             "styled": lambda random: random_styled(self.things, random),
@@ -104,8 +146,8 @@ class Draw:
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
         """Groups of episodes of like length, so that little is spent on padding."""
-        random = Random(self.plan.seed + step)
-        proportions = next(tasks for until, tasks in PHASES if step < until * self.plan.steps)
+        random = Random(self.part.plan.seed + step)
+        proportions = self.part.shares(step)
         episodes: list[Episode] = []
         while sum(len(episode.scenes) for episode in episodes) < PICTURES:
             (task,) = random.choices(tuple(proportions), tuple(proportions.values()))
@@ -138,13 +180,15 @@ def with_patches(
 def place_patches(model: FlamingoForConditionalGeneration, patches: Tensor) -> None:
     """Start the patches' positions from waves along both sides of the map, as strong as the patches themselves.
 
-    Noise of the usual size is drowned by the patches, and where things are would have to be learnt from nothing.
+    Noise of the usual size is drowned by the patches, and where things are would have to be learnt from nothing. What
+    tells pictures by their order is as strong, or it would be as hard to hear.
     """
     positions = cast(Tensor, model.resampler.position_embeddings)
     side, quarter = math.isqrt(len(positions)), positions.shape[1] // 4
     turns = torch.arange(side)[:, None] * torch.pi / side * torch.linspace(0.25, 2, quarter)
     waves = torch.cat([turns.sin(), turns.cos()], 1)
     positions.copy_(torch.cat([waves.repeat_interleave(side, 0), waves.repeat(side, 1)], 1) * 2**0.5 * patches.std())
+    cast(Tensor, model.resampler.image_embeddings).normal_(std=ORDER * patches.std().item())
 
 
 @torch.no_grad()
@@ -195,16 +239,17 @@ def examined(reader: Reader, items: int = 60) -> str:
     return ", ".join(f"{name} {figure:.2f}" for name, figure in figures.items())
 
 
-def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> None:
+def run(folder: Path, tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Part] = LESSONS) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
-    torch.manual_seed(plan.seed)
+    torch.manual_seed(lessons[0].plan.seed)
     model = FlamingoForConditionalGeneration.from_backbones(
         vision=f"local-dir:{folder / 'vision'}", text=str(folder / "text"), **PARTS
     )
-    draw = Draw(tokenizer, model.vision_encoder, plan)
     open_gates(model)
-    place_patches(model, draw(0)["groups"][0]["patches"])
+    place_patches(model, Draw(tokenizer, model.vision_encoder, lessons[0])(0)["groups"][0]["patches"])
     reader = Reader(model, make_processor(f"local-dir:{folder / 'vision'}", str(folder / "text")))
     watch = [(250, lambda: examined(reader))]
-    train(model, draw, lambda batch: predict(model, batch), plan, folder / "parts", rates=RATES, watch=watch)
+    for part in lessons:
+        draw = Draw(tokenizer, model.vision_encoder, part)
+        train(model, draw, lambda batch: predict(model, batch), part.plan, folder / part.name, rates=RATES, watch=watch)
     model.save_pretrained(folder / "flamingo")

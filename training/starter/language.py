@@ -12,7 +12,7 @@ what is learnt is to say what is seen, and to look for an answer where the quest
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -42,7 +42,7 @@ from data.episodes import (
 from data.made_up_names import made_up_names
 from data.picture_book import Kind, Scene, objects, random_scene
 from flamingo_app.prompt import Mark, encode
-from training.loop import Batch, Plan, train
+from training.loop import Batch, Part, Plan, train
 from training.starter.tokenizer import VOCABULARY
 
 POSITIONS = 512
@@ -55,22 +55,17 @@ BAG = 16  # most tokens of a description
 POINTED = 0.8  # how often the answer stands on the word that is asked about
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (40, 20, 20, 15, 3, 2)
-Shares = dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """A part of the training, with a schedule of its own.
+class Reading(Part):
+    """A part of the training.
 
     Args:
-        phases: up to which share of the steps episodes are drawn in which proportions.
         described: how often what stands for the pictures of a task is the words that describe them; 0 where not named.
         ordered: whether those words tell as well which picture of its text it is.
     """
 
-    name: str
-    plan: Plan
-    phases: tuple[tuple[float, Shares], ...]
     described: dict[str, float]
     ordered: bool = False
 
@@ -80,7 +75,7 @@ DESCRIBED = {"binding": 0.4, "remapped": 0.4, "which": 1.0, "styled": 1.0, "rule
 PARTS = (
     # Names of several tokens need a second circuit (which token comes next) on top of the first (whose name), and both
     # are found soonest where there is nothing else: so first one-word names alone, then all ways of naming.
-    Part(
+    Reading(
         name="language",
         plan=Plan(steps=2000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=2_000_000, weight_decay=0.01),
         phases=(
@@ -90,7 +85,7 @@ PARTS = (
         ),
         described={},
     ),
-    Part(
+    Reading(
         name="reading",
         plan=Plan(
             steps=2600, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=4_000_000, weight_decay=0.01, workers=1
@@ -105,10 +100,10 @@ PARTS = (
         described=DESCRIBED,
     ),
     # To count pictures from where their words stand is hard; to say what stands at a picture is not.
-    Part(
+    Reading(
         name="ordered",
         plan=Plan(
-            steps=800, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=6_000_000, weight_decay=0.01, workers=1
+            steps=800, learning_rate=5e-4, matrix_rate=1e-3, warmup=50, seed=6_000_000, weight_decay=0.01, workers=1
         ),
         phases=(
             (1.00, {"binding": 30, "remapped": 18, "which": 14, "told": 3, "styled": 6, "ruled": 5, "operated": 5,
@@ -152,8 +147,9 @@ class Draw:
     holds at every position.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, part: Part) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, part: Reading) -> None:
         self.tokenizer, self.part, self.things = tokenizer, part, objects("trained")
+        (self.image_token,) = encode((Mark.IMAGE,), tokenizer)
         self.tasks: dict[str, Callable[[Random], Episode]] = {
             "words": lambda random: random_binding(
                 self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1]
@@ -174,14 +170,13 @@ class Draw:
 
     def __call__(self, step: int) -> Batch:
         random = Random(self.part.plan.seed + step)
-        shares = next(shares for until, shares in self.part.phases if step < until * self.part.plan.steps)
-        rows = [self._row(shares, random) for _ in range(BATCH)]
+        rows = [self._row(self.part.shares(step), random) for _ in range(BATCH)]
         batch: Batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         # a language model reads all words, not only those that are asked for
         batch["weights"] = torch.where(batch["weights"] > 0, batch["weights"], 0.1 * (batch["text_time"] >= 0))
         return batch
 
-    def _row(self, shares: Shares, random: Random) -> Batch:
+    def _row(self, shares: Mapping[str, int], random: Random) -> Batch:
         parts: list[Batch] = []
         while sum(part["input_ids"].shape[1] for part in parts) < ROW:
             (task,) = random.choices(tuple(shares), tuple(shares.values()))
@@ -194,11 +189,14 @@ class Draw:
         described = random.random() < self.part.described.get(task, 0.0)
         pointed = task == "dialogue" and described and random.random() < POINTED
         batch = collate([episode], self.tokenizer)
+        ordered = self.part.ordered
+        bag = bags(episode, batch, self.tokenizer, described=described, pointed=pointed, ordered=ordered)
+        if ordered and task == "which" and random.random() < POINTED:
+            # A question about another page than the last is found more easily where the last does not speak as well.
+            bag[batch["input_ids"] != self.image_token] = -1
         return batch | {
             "soft": soft_words([episode], batch, random.getrandbits(32), noise_alone=described),
-            "bag": bags(
-                episode, batch, self.tokenizer, described=described, pointed=pointed, ordered=self.part.ordered
-            ),
+            "bag": bag,
         }
 
 
