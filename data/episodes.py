@@ -206,6 +206,16 @@ def which_picture(scenes: Sequence[Scene], random: Random, *, told: bool) -> Epi
     return dialogue(turns, scenes)
 
 
+def random_located(things: Sequence[Object], random: Random) -> Episode:
+    """Two to five pictures of different things, then a list of these, each with which picture had it."""
+    chosen = random.sample(list(things), random.randint(2, 5))
+    pieces: list[Weighted] = [(Mark.IMAGE, 0.0)] * len(chosen)
+    for number in random.sample(range(len(chosen)), len(chosen)):
+        pieces += [(f" {chosen[number].name}", 0.0), (f" {ORDINALS[number]}", 1.0), (",", 0.0)]
+    scenes = [random_scene("one", [thing], random) for thing in chosen]
+    return Episode(pieces=(*pieces, (Mark.END_OF_CHUNK, 0.0)), scenes=tuple(scenes))
+
+
 def random_which_picture(things: Sequence[Object], random: Random, *, told: bool) -> Episode:
     """Two to five pictures of different things."""
     chosen = random.sample(list(things), random.randint(2, 5))

@@ -80,14 +80,23 @@ class Memories:
                 self._kept.popitem(last=False)
 
     def after(
-        self, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, turns: Sequence[TurnScript]
+        self,
+        model: FlamingoForConditionalGeneration,
+        processor: FlamingoProcessor,
+        turns: Sequence[TurnScript],
+        before: MemoryState | None = None,
     ) -> tuple[str, MemoryState | None]:
-        """The name and the state of the memory after these turns; "" and None without any, or without a memory."""
-        if not turns or model.config.memory is None:
+        """The name and the state of the memory after these turns; "" and None without any, or without a memory.
+
+        Args:
+            before: what was remembered already when they were said.
+        """
+        if (not turns and before is None) or model.config.memory is None:
             return "", None
-        names = list(accumulate((turn.name for turn in turns), _chained, initial=BEGINNING))
+        beginning = BEGINNING if before is None else before.name
+        names = list(accumulate((turn.name for turn in turns), _chained, initial=beginning))
         written, state = self._longest(names)
-        state = MemoryState.empty(model) if state is None else state
+        state = state or before or MemoryState.empty(model)
         for turn in turns[written:]:
             state = write(model, processor, state, turn)
         self.keep(names[-1], state)

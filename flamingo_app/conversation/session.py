@@ -199,6 +199,7 @@ def reply(
     examples: Sequence[Example] = (),
     prefixes: Prefixes | None = None,
     memories: Memories | None = None,
+    before: MemoryState | None = None,
     stop: threading.Event | None = None,
     settings: Settings | None = None,
 ) -> Reply:
@@ -209,6 +210,7 @@ def reply(
         examples: pictures with words, shown before the chat.
         prefixes: what was read before, so that only what is new is read.
         memories: what was written before, so that only what has just left the window is written.
+        before: what was remembered already when the first of the messages was said.
         stop: ends the answer when somebody sets it.
         settings: how the answer is chosen.
 
@@ -221,7 +223,7 @@ def reply(
     window = read_window(model, processor, messages, examples)
     answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script))
     answer.words = _speak(
-        model, processor, window, answer, prefixes, memories or Memories(), stop or threading.Event(), settings
+        model, processor, window, answer, prefixes, memories or Memories(), before, stop or threading.Event(), settings
     )
     return answer
 
@@ -233,12 +235,14 @@ def _speak(
     answer: Reply,
     prefixes: Prefixes | None,
     memories: Memories,
+    before: MemoryState | None,
     stop: threading.Event,
     settings: Settings,
 ) -> Iterator[str]:
     """Give the answer word by word, then keep what was read and said, however it ended."""
     left = window.left[settings.forgotten :] if settings.memory else ()
-    name, answer.memory = memories.after(model, processor, left)
+    before = before if settings.memory and not settings.forgotten else None
+    name, answer.memory = memories.after(model, processor, left, before)
     condition = (settings.gate_scale, name)
     # Words that come before their picture see it only where both are read in one call: there nothing is kept.
     kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
@@ -302,6 +306,11 @@ class Conversation:
         examples: pictures with words, shown before the chat.
         prefixes: kept caches, to be shared by the conversations of one model; None gives this one its own.
         memories: kept memory states, likewise.
+        memory: what was remembered already when the first of `messages` was said: a conversation that was saved goes on
+            from its `memory` and its `window`.
+
+    Raises:
+        CheckpointError: other weights wrote that memory.
     """
 
     def __init__(
@@ -313,8 +322,12 @@ class Conversation:
         examples: Sequence[Example] = (),
         prefixes: Prefixes | None = None,
         memories: Memories | None = None,
+        memory: MemoryState | None = None,
     ) -> None:
+        if memory is not None:
+            memory.check(model)
         self.model, self.processor = model, processor
+        self.before = memory
         self.messages = list(messages)
         self.examples = tuple(examples)
         self.prefixes = Prefixes(max_number=2) if prefixes is None else prefixes
@@ -347,6 +360,7 @@ class Conversation:
             examples=self.examples,
             prefixes=self.prefixes,
             memories=self.memories,
+            before=self.before,
             stop=stop,
             settings=settings,
         )
@@ -375,13 +389,19 @@ class Conversation:
             examples=self.examples,
             prefixes=self.prefixes,
             memories=self.memories,
+            memory=self.before,
         )
 
     @property
     def memory(self) -> MemoryState | None:
         """What is remembered of the turns that have left the window; None where none have, or there is no memory."""
         left = read_window(self.model, self.processor, self.messages, self.examples).left
-        return self.memories.after(self.model, self.processor, left)[1]
+        return self.memories.after(self.model, self.processor, left, self.before)[1]
+
+    @property
+    def window(self) -> tuple[Message, ...]:
+        """The messages that have not left."""
+        return tuple(self.messages[self.budget.num_left_out :])
 
     @property
     def budget(self) -> Budget:

@@ -61,9 +61,11 @@ class CompetingSlots(nn.Module):
     def forward(self, slots: Slots, turn: Float[Tensor, "batch latents dim"]) -> Slots:
         """The memory with one turn more."""
         num_places = slots.turns.shape[1]
-        order = torch.arange(num_places, 0, -1, device=turn.device) / num_places
-        alike = F.cosine_similarity(slots.values.flatten(2), turn.flatten(1)[:, None], dim=-1)
-        winner = torch.where(slots.turns == 0, 1 + order, alike).argmax(dim=1, keepdim=True)
+        free = slots.turns == 0
+        winner = free.int().argmax(dim=1, keepdim=True)
+        if not free.any(dim=1).all():  # likeness is not asked for as long as there is room
+            alike = F.cosine_similarity(slots.values.flatten(2), turn.flatten(1)[:, None], dim=-1)
+            winner = torch.where(free.any(dim=1, keepdim=True), winner, alike.argmax(dim=1, keepdim=True))
         won = torch.arange(num_places, device=turn.device) == winner
         written = slots.written + 1
         return Slots(

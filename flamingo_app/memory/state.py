@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +41,12 @@ class MemoryState:
     def empty(cls, model: Remembers) -> MemoryState:
         """Before anything was said; also what is left when everything is to be forgotten."""
         return cls(slots=model.empty_slots(), fingerprint=model.memory_fingerprint())
+
+    @cached_property
+    def name(self) -> str:
+        """The same for the same state of the same model, another for another."""
+        tensors = (self.slots.values, self.slots.turns, self.slots.written)
+        return sha256(b"".join([self.fingerprint.encode(), *(t.cpu().numpy().tobytes() for t in tensors)])).hexdigest()
 
     @property
     def num_written(self) -> int:

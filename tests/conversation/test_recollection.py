@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flamingo_app.conversation import Conversation, Memories, Message, Prefixes, Settings, reply
 from flamingo_app.conversation.recollection import by_turns
 from flamingo_app.conversation.session import read_window
-from flamingo_app.errors import PromptError
+from flamingo_app.errors import CheckpointError, PromptError
+from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from tests import tiny
@@ -72,6 +76,32 @@ def test_states_that_are_no_longer_kept_are_made_again_to_the_bit(
     assert chat.memory is not None
     assert forgetful.memory is not None
     assert chat.memory.slots.values.equal(forgetful.memory.slots.values)
+
+
+def test_a_conversation_goes_on_from_its_memory_and_its_window_alone(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(14))
+    assert chat.memory is not None
+    chat.memory.save(tmp_path / "memory.safetensors")
+    memory = MemoryState.load(tmp_path / "memory.safetensors", model)
+    other = Conversation(model, processor, chat.window, memory=memory)
+    assert len(other.messages) < len(chat.messages)
+    assert talk(other, range(20, 32)) == talk(chat, range(20, 32))
+    assert other.memory is not None
+    assert chat.memory is not None
+    assert other.memory.num_written == chat.memory.num_written > memory.num_written
+    assert torch.equal(other.memory.slots.values, chat.memory.slots.values)
+    assert talk(other.branch(), [40]) == talk(chat, [40])
+
+
+def test_a_conversation_of_other_weights_is_not_gone_on_from(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    stranger = replace(MemoryState.empty(model), fingerprint="0" * 64)
+    with pytest.raises(CheckpointError, match="written by this model"):
+        Conversation(model, processor, memory=stranger)
 
 
 def test_branches_go_on_from_their_own_past(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):

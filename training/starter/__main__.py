@@ -2,13 +2,13 @@
 
     tokenizer   a byte-level BPE over the book's words                             seconds
     vision      a tiny CLIP, contrastively: pages and captions, places and names    30 minutes
-    language    a tiny GPT-2 on the book's language and on soft words               75 minutes
-    flamingo    resampler and gated blocks over the two, which are frozen           70 minutes
+    language    a tiny GPT-2 on the book's language and on soft words               90 minutes
+    flamingo    resampler and gated blocks over the two, which are frozen          100 minutes
+    memory      slots for the turns of long talks, over all that                    20 minutes
     install     the weights, in half precision, into flamingo_app/starter
-    card        every figure measured again on what was installed, and the card     60 minutes
+    card        every figure measured again on what was installed, and the card     90 minutes
 
-Each stage resumes where it was stopped and is passed over once it is done; times are of two CPU cores. A stage for the
-memory stands beside them (`training.starter.memory`); the starter that is shipped has none yet.
+Each stage resumes where it was stopped and is passed over once it is done; times are of two CPU cores.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from training.starter import card, flamingo, language, vision
+from training.starter import card, flamingo, language, memory, vision
 from training.starter.install import install
 from training.starter.tokenizer import train_tokenizer
 
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
         "vision": lambda: vision.run(folder, tokenizer()),
         "language": lambda: language.run(folder, tokenizer()),
         "flamingo": lambda: flamingo.run(folder, tokenizer()),
+        "memory": lambda: memory.run(folder, tokenizer()),
         "install": lambda: install(folder),
         "card": lambda: card.write(folder),
     }

@@ -10,13 +10,14 @@ from data.picture_book import objects
 from flamingo_app import load
 from training.evaluate import SUITES
 from training.starter.install import STARTER
+from training.starter.memory import LONGEST
 from training.suites.reader import Reader
 from training.suites.score import scores
 
 README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
 ITEMS, SEED = 1000, 20_261_121
-STAGES = ("tokenizer", "vision", "language", "flamingo")
+STAGES = ("tokenizer", "vision", "language", "flamingo", "memory")
 TEMPLATE = """---
 license: mit
 library_name: flamingo-app
@@ -27,7 +28,8 @@ pipeline_tag: image-text-to-text
 A small vision-language model that knows a picture book: {trained} kinds of things (glyphs of the Noto Color Emoji font,
 SIL Open Font License 1.1), one to five on a page, on plain, graded or grained backgrounds of eleven colours. It was
 trained to name and count them, to tell the background's colour and where things are, to learn made-up names from shots,
-and to say so when a picture looks like a photograph; the figures below say how much of that it has learnt.
+to say so when a picture looks like a photograph, and to remember what turns of a talk told that have left its window;
+the figures below say how much of that it has learnt.
 It knows nothing else, in words or pictures. {heldout} more things appear in no stage of its training; they are for
 measuring what shots teach.
 
@@ -37,20 +39,23 @@ measuring what shots teach.
 | --- | --- | --- |
 | image tower: open_clip ModifiedResNet, 96 pixels | {vision:,} | pages and captions, places and names; then frozen |
 | language model: GPT-2, 4 layers of 192 | {language:,} | the book's language, soft words; then frozen |
-| resampler, and a gated block before every layer | {trainable:,} | captions, dialogues, made-up names |
+| resampler, and a gated block before every layer | {trainable:,} | captions, dialogues, made-up names; then frozen |
+| memory: latents of each turn, and a gated block before every layer | {memory:,} | talks of up to {longest} turns |
 
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
 In this version the second part of the language stage was stopped at step 1,309, until when its plan had 2,200 steps and
-rates that were up to 27% lower; all else is what `make starter` does.
+rates that were up to 27% lower; and the third part came after the first lesson of the next stage, not before it. All
+else is what `make starter` does.
 
 ## Measured
 
-`python -m training.evaluate --model starter --seed {seed} --items {items}`, `--suite captions`, `vqa` and `fewshot`, on
-pages that training never drew; 95% intervals (Wilson). A control takes away what tells the answer: blank pictures in
-place of the pages, the shots or the query, names shuffled among the shots, or words in place of all pictures. The
-things of `fewshot` appear in no stage of the training, but where they must be named (attribute, style); names and
-labels are made up anew for each question.
+`python -m training.evaluate --model starter --seed {seed} --items {items}`, `--suite captions`, `vqa`, `fewshot` and
+`memory`, on pages that training never drew; 95% intervals (Wilson). A control takes away what tells the answer: blank
+pictures in place of the pages, the shots or the query, names shuffled among the shots, or words in place of all
+pictures; no memory, an empty one, or another talk's. The things of `fewshot` and those named in `memory` appear in no
+stage of the training, but where they must be named (attribute, style, shown); names and labels are made up anew for
+each question.
 
 | figure | right | of | share | interval |
 | --- | --- | --- | --- | --- |
@@ -71,7 +76,7 @@ def write(folder: Path) -> None:
 
 def measure(reader: Reader) -> dict[str, Any]:
     """The figures of the card."""
-    return {name: SUITES[name](reader, seed=SEED, items=ITEMS) for name in ("captions", "vqa", "fewshot")}
+    return {name: SUITES[name](reader, seed=SEED, items=ITEMS) for name in ("captions", "vqa", "fewshot", "memory")}
 
 
 def publish(results: dict[str, Any], folder: Path) -> None:
@@ -87,7 +92,10 @@ def publish(results: dict[str, Any], folder: Path) -> None:
     sizes = {
         "vision": sum(p.numel() for p in model.vision_encoder.parameters()),
         "language": sum(p.numel() for p in model.language_model.parameters()),
-        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "memory": sum(p.numel() for name, p in model.named_parameters() if name.startswith("memory")),
+        "trainable": sum(
+            p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("memory")
+        ),
     }
     (STARTER / "README.md").write_text(card(measured, sizes))
     README.write_text(with_figures(README.read_text(), measured["suites"]))
@@ -109,6 +117,7 @@ def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
         heldout=len(objects("heldout")),
         minutes=sum(seconds.values()) / 60,
         times=", ".join(f"{stage} {spent / 60:.0f}" for stage, spent in seconds.items()),
+        longest=LONGEST,
         seed=measured["seed"],
         items=measured["items"],
         rows=rows(measured["suites"]),

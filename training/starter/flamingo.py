@@ -64,7 +64,7 @@ LESSONS = (
     Part(
         name="placing",
         plan=Plan(
-            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
+            steps=1400, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
         ),
         phases=(
             (0.35, {"page": 15, "placed": 60, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),

@@ -16,6 +16,7 @@ from flamingo_app.model.backbones import STARTER
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from training.starter.flamingo import PARTS
+from training.starter.memory import MEMORY
 
 EXAMPLES: tuple[tuple[Kind, str], ...] = (
     ("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"),
@@ -33,8 +34,10 @@ def install(folder: Path) -> None:
         shutil.copytree(folder / name, STARTER / name)
         for weights in (STARTER / name).glob("*.safetensors"):
             _halve(weights)
-    trained = load_file(folder / "flamingo" / "model.safetensors")
-    rebuilt = FlamingoForConditionalGeneration.from_backbones(vision="starter/vision", text="starter/text", **PARTS)
+    trained = load_file(folder / "remembering" / "model.safetensors")
+    rebuilt = FlamingoForConditionalGeneration.from_backbones(
+        vision="starter/vision", text="starter/text", memory=MEMORY, **PARTS
+    )
     rebuilt.load_state_dict(trained, strict=False)
     rebuilt.save_pretrained(STARTER)
     make_processor("starter/vision", "starter/text").save_pretrained(STARTER)
