@@ -198,7 +198,7 @@ def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Qu
     where = side(first, second)
     if where is None or (where in ("left", "right") and random.random() < 0.6):  # captions tell those by their order
         return None
-    if random.random() < 0.5:
+    if random.random() < 0.3:
         return random.choice(SIDE[where]), f"{noun(first.thing)}."
     return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
 

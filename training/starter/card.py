@@ -11,6 +11,7 @@ from flamingo_app import load
 from training.evaluate import SUITES
 from training.starter.install import STARTER
 from training.starter.memory import LONGEST
+from training.suites.plot import POINT
 from training.suites.reader import Reader
 from training.suites.score import scores
 
@@ -18,6 +19,7 @@ README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
 ITEMS, SEED = 1000, 20_261_121
 STAGES = ("tokenizer", "vision", "language", "flamingo", "memory")
+BRIEF = {"fewshot": (1, 4), "memory": (1, 8, 32, 128)}  # shots and turns of the README's table; the card has all
 TEMPLATE = """---
 license: mit
 library_name: flamingo-app
@@ -126,11 +128,13 @@ def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
 
 
 def summary(suites: dict[str, Any]) -> str:
-    """The figures as rows of a short Markdown table: each once, its controls beside it."""
+    """The figures as rows of a short Markdown table: some of each curve, each once, its controls beside it."""
     lines: list[str] = []
     listed = [(suite, name, score) for suite, name, score in scores(suites)]
     for suite, name, score in listed:
         if any(other != name and _is_control(name, other) for kind, other, _ in listed if kind == suite):
+            continue
+        if (point := POINT.fullmatch(name)) and int(point["place"]) not in BRIEF[suite]:
             continue
         controls = [
             f"{other.removeprefix(f'{name}_').removesuffix('_control').replace('_', ' ')} {control['accuracy']:.0%}"

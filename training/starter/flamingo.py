@@ -64,10 +64,10 @@ LESSONS = (
     Part(
         name="placing",
         plan=Plan(
-            steps=1400, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
+            steps=1500, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
         ),
         phases=(
-            (0.35, {"page": 15, "placed": 60, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
+            (0.50, {"page": 15, "placed": 52, "asked": 8, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
             (1.00, {"page": 18, "placed": 18, "asked": 18, "dialogue": 10, "captioned": 3, "binding": 13,
                     "which": 9, "comparing": 5, "ruled": 2, "operated": 2, "styled": 2}),
         ),

@@ -40,7 +40,7 @@ DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)
 IN_WINDOW = 2
 LEAD = 2  # turns before the facts that name things
 FILLERS = 400  # turns, read once, from which all talks take theirs
-CONTROL_ITEMS = 200
+CONTROL_ITEMS = 150  # a control needs no narrow interval
 CONTROLS = ("truncated", "zeroed", "swapped", "blank", "in_window")
 NAME_TOKENS = 3
 ANSWER_TOKENS = 24
@@ -82,14 +82,7 @@ def run(
     results: dict[str, Any] = {}
     for task in tasks or TASKS:
         for distance in distances:
-            random = Random(f"memory {task} {distance} {seed}")
-            drawn_items = [TASKS[task](exam, distance, random) for _ in range(items)]
-            name = f"{task}_{distance}_turns"
-            results[name] = exam.score(drawn_items).as_json()
-            for control in CONTROLS:
-                some = drawn_items[:CONTROL_ITEMS]
-                if control != "in_window" or exam.fit(some):
-                    results[f"{name}_{control}"] = exam.score(some, control).as_json()
+            results |= exam.point(task, distance, items)
     return results
 
 
@@ -97,10 +90,21 @@ class Exam:
     """A model with a memory, and a common stock of fillers that it has read once."""
 
     def __init__(self, reader: Reader, seed: int) -> None:
-        self.reader = reader
+        self.reader, self.seed = reader, seed
         random = Random(f"memory fillers {seed}")
         self.fillers = [talks.filler(objects("trained"), random) for _ in range(FILLERS)]
         self.states = self.read(self.fillers)
+
+    def point(self, task: str, distance: int, items: int) -> dict[str, Any]:
+        """One kind of fact at one distance, with its controls."""
+        random = Random(f"memory {task} {distance} {self.seed}")
+        asked = [TASKS[task](self, distance, random) for _ in range(items)]
+        some, name = asked[:CONTROL_ITEMS], f"{task}_{distance}_turns"
+        results = {name: self.score(asked).as_json()}
+        for control in CONTROLS:
+            if control != "in_window" or self.fit(some):
+                results[f"{name}_{control}"] = self.score(some, control).as_json()
+        return results
 
     @torch.inference_mode()
     def read(self, turns: Sequence[Spoken], *, blanked: bool = False) -> list[Tensor]:
