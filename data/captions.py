@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 from data.picture_book.scene import Scene, side
@@ -139,6 +140,7 @@ RELATIVE = {
 }
 WHERE = ("where is the {}?", "where in the picture is the {}?", "on which side is the {}?")
 PLACES = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+OFF = 0.12  # so far from the page's middle a thing alone must stand to be on a side
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
 
@@ -192,6 +194,10 @@ def ask_position(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> 
 
 def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Question | None:
     """On which side something is, or what is there: what can only be told from places."""
+    if len(scene.objects) == 1:
+        (only,) = scene.objects
+        where = side(only, replace(only, x=0.5, y=0.5)) if max(abs(only.x - 0.5), abs(only.y - 0.5)) > OFF else None
+        return where and (random.choice(WHERE).format(only.thing.name), f"{PLACES[where]}.")
     if len(scene.objects) != 2 or len(scene.counts) != 2:
         return None
     first, second = random.sample(scene.objects, 2)

@@ -64,10 +64,11 @@ LESSONS = (
     Part(
         name="placing",
         plan=Plan(
-            steps=1500, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
+            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02, workers=1
         ),
         phases=(
             (0.50, {"page": 15, "placed": 52, "asked": 8, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
+            (0.68, {"page": 18, "placed": 42, "asked": 12, "dialogue": 6, "binding": 10, "which": 8, "comparing": 4}),
             (1.00, {"page": 18, "placed": 18, "asked": 18, "dialogue": 10, "captioned": 3, "binding": 13,
                     "which": 9, "comparing": 5, "ruled": 2, "operated": 2, "styled": 2}),
         ),
@@ -114,8 +115,9 @@ def asked_episode(random: Random) -> Episode:
 
 
 def placed_episode(things: Sequence[Object], random: Random) -> Episode:
-    """Two things on a page, asked for where they are."""
-    while not (asked := captions.ask_placed(scene := random_scene("pair", things, random), random, things)):
+    """One or two things on a page, asked for where they are."""
+    kind: Kind = random.choice(("one", "pair", "pair"))
+    while not (asked := captions.ask_placed(scene := random_scene(kind, things, random), random, things)):
         pass
     return dialogue([((Mark.IMAGE, captions.as_typed(asked[0], random)), asked[1])], [scene])
 

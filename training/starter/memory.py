@@ -47,7 +47,7 @@ IN_WINDOW = 2  # most turns that stand between memory and question
 RECALLED = 0.2  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
 LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
-PLAN = Plan(steps=1000, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02, workers=1)
+PLAN = Plan(steps=900, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02, workers=1)
 RATES = {"gate": 10.0}
 MEMORY: dict[str, Any] = {
     "encoder": "perceiver_io",
