@@ -1,6 +1,7 @@
 """Does it remember? A fact is told, other turns follow and push it out of the window, then it is asked for.
 
     named     a picture of a thing, with a made-up name; later another picture of that thing: what is it called?
+    among     the same, and two other things were named in the same talk: what is left of the picture must tell which
     two, three    so many of these facts, asked for at once
     told      what the user is called
     shown     what was in the first picture of the talk
@@ -196,11 +197,11 @@ class Exam:
                 return names
 
 
-def _named(exam: Exam, distance: int, random: Random, count: int) -> Item:
-    things = random.sample(objects("heldout"), count)
-    facts = [talks.named(t, name, random) for t, name in zip(things, exam.names(count, random), strict=True)]
+def _named(exam: Exam, distance: int, random: Random, asked: int, told: int) -> Item:
+    things = random.sample(objects("heldout"), told)
+    facts = [talks.named(t, name, random) for t, name in zip(things, exam.names(told, random), strict=True)]
     lead = exam.others(LEAD, things, random)
-    question = talks.ask_name(random.sample(facts, count), random)
+    question = talks.ask_name(random.sample(facts, asked), random)
     return Item(tuple(facts), lead, exam.others(distance, things, random), exam.window(things, random), question)
 
 
@@ -224,9 +225,10 @@ def _seen(exam: Exam, distance: int, random: Random) -> Item:
 
 
 TASKS: dict[str, Callable[[Exam, int, Random], Item]] = {
-    "named": lambda exam, distance, random: _named(exam, distance, random, 1),
-    "two": lambda exam, distance, random: _named(exam, distance, random, 2),
-    "three": lambda exam, distance, random: _named(exam, distance, random, 3),
+    "named": lambda exam, distance, random: _named(exam, distance, random, 1, 1),
+    "among": lambda exam, distance, random: _named(exam, distance, random, 1, 3),
+    "two": lambda exam, distance, random: _named(exam, distance, random, 2, 2),
+    "three": lambda exam, distance, random: _named(exam, distance, random, 3, 3),
     "told": _told,
     "shown": _shown,
     "seen": _seen,
