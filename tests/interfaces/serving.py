@@ -76,13 +76,13 @@ def served_here(model: Path, data: Path, **options: Any) -> Iterator[str]:
 
 
 @contextmanager
-def served(model: Path, data: Path) -> Iterator[Served]:
+def served(model: Path, data: Path, *flags: str) -> Iterator[Served]:
     """`python app.py`, whose log must stay free of tracebacks."""
     port = free_port()
     data.mkdir(parents=True, exist_ok=True)
     server = Served(
         address=f"http://127.0.0.1:{port}",
-        command=[sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data)],
+        command=[sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data), *flags],
         environment=os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"},
         log=data / "log",
     )

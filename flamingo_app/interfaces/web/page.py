@@ -22,8 +22,8 @@ KEPT_SECONDS = 3600
 """How long uploaded files are kept: what was sent with a message lives with its conversation."""
 
 
-def build_page(service: Service, users: Users) -> gr.Blocks:
-    """The chat page of a service."""
+def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | None = None) -> gr.Blocks:
+    """The chat page of a service; `fetch` as for the API."""
     # A model put together from backbones has no folder: what is looked for in none is not found.
     folder = Path(service.model.name_or_path or "no folder")
     acting = Acting(service=service, users=users)
@@ -75,7 +75,7 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         act(shelf.submit, acting.on_shelf, [state, shelf])
         act(shots.submit, acting.on_shots, [state, shots])
         act(memory.submit, acting.on_memory, [state, memory])
-        add_endpoints(service)
+        add_endpoints(service, users, fetch)
         stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page
 
