@@ -280,8 +280,13 @@ def test_conversations_are_found_renamed_branched_and_deleted(page: Page, tmp_pa
     expect(shelf(page)).to_have_text(["Rex"])
 
 
-def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
+def open_examples(page: Page) -> None:
     page.get_by_text("Examples shown first").click()
+    expect(page.locator("#shots .pool option")).not_to_have_count(0)  # it has its content
+
+
+def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
+    open_examples(page)
     page.get_by_label("Add example pictures").set_input_files([picture, picture])
     words = page.get_by_label(re.compile("Words of example"))
     words.first.fill("a dog")
@@ -309,7 +314,7 @@ def test_examples_most_like_each_picture_are_chosen_from_a_folder(page: Page, tm
         Image.new("RGB", (48, 48), colour).save(folder / f"{colour}.png")
     rows = [f'{{"file_name": "{colour}.png", "text": "a {colour} dog"}}' for colour in colours]
     (folder / "metadata.jsonl").write_text("\n".join(rows))
-    page.get_by_text("Examples shown first").click()
+    open_examples(page)
     page.get_by_label("How many similar ones").fill("1")
     page.get_by_label("Add a folder of examples").set_input_files(folder)
     expect(page.get_by_label("Choose similar ones from")).to_have_value("pets")
@@ -323,7 +328,7 @@ def test_examples_most_like_each_picture_are_chosen_from_a_folder(page: Page, tm
         expect(words).to_have_count(1)
         expect(words).to_have_value(f"a {colour} dog")
     page.reload()
-    page.get_by_text("Examples shown first").click()
+    open_examples(page)
     expect(page.get_by_label("Choose similar ones from")).to_have_value("pets")
     expect(page.get_by_label("How many similar ones")).to_have_value("1")
     page.get_by_label("Choose similar ones from").select_option("no set")
@@ -407,8 +412,7 @@ def test_each_word_shows_what_it_looked_at(page: Page, picture: Path):
     attach(page, picture)
     ask(page)
     said = wait_for_the_end(page)
-    page.get_by_text("What it looked at, and its gates").click()
-    click(page, "Look")
+    click(page, "Look")  # and the panel opens
     seen = page.locator("#looking .line button")
     expect(seen).to_have_count(len(said.split()))
     seen.last.click()

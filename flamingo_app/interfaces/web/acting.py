@@ -154,6 +154,7 @@ class Acting:
                     looking=seen,
                     memory=remembering(self.service, saved, shares or None),
                     notice=notice,
+                    look_panel=gr.update(open=True),
                 )
             case _:
                 return View(history=self._bubbles(page, saved))
@@ -200,6 +201,13 @@ class Acting:
                 return View()
         saved = self._saved(page, owner)
         return View(memory=remembering(self.service, saved), budget=views.budget(self.service, saved))
+
+    def unfold(self, page: OpenPage, request: gr.Request) -> View:
+        """What a panel shows when it is opened: gradio loses what streams to one that was closed."""
+        owner = self._owner(request)
+        saved = self._saved(page, owner)
+        shots = self._shots(saved, owner) if saved.pool else views.KEEP  # else somebody may be writing them
+        return View(memory=remembering(self.service, saved), shots=shots)
 
     def on_shots(self, page: OpenPage, payload: Any, request: gr.Request) -> View:
         """What is done with examples: use them, save them as a set, take a saved set, or similar ones of a set."""
@@ -288,7 +296,7 @@ class Acting:
             notice="",
             draft=[],
             shelf=self._shelf(page, owner),
-            shots=views.shots(self.service, saved, sorted(self.service.store.example_sets(owner))),
+            shots=self._shots(saved, owner),
             budget=views.budget(self.service, saved),
             looking={},
             memory=remembering(self.service, saved),
@@ -306,6 +314,9 @@ class Acting:
         found = self.service.store.find(owner, search=page.search)
         items = [{"id": each.id, "title": each.title or "New chat"} for each in found]
         return {"items": items, "current": page.conversation}
+
+    def _shots(self, saved: Saved, owner: str) -> dict[str, Any]:
+        return views.shots(self.service, saved, sorted(self.service.store.example_sets(owner)))
 
     def _draft(self, page: OpenPage, said: Draft) -> list[dict[str, Any]]:
         return show_draft(said, lambda picture: views.address(page.conversation, picture))

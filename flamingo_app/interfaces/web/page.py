@@ -43,11 +43,11 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
             undo = gr.Button("Undo", elem_id="undo", size="sm", scale=0, min_width=80)
         budget = gr.HTML(elem_id="budget")
         examples(folder / "examples")
-        with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel"):
+        with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel") as shots_panel:
             shots = part("shots", {})
-        with gr.Accordion("What it remembers", open=False, elem_id="memory-panel"):
+        with gr.Accordion("What it remembers", open=False, elem_id="memory-panel") as memory_panel:
             memory = part("memory", {})
-        with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel"):
+        with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel") as look_panel:
             looking = part("looking", {})
             gates = gr.Slider(
                 0, 1, value=1, step=0.05, label="Gates: 0 is the language model alone, 1 as trained", elem_id="gates"
@@ -58,7 +58,7 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
             gr.HTML(card.about(describe(service.name, service.model)))
 
-        view = [history, notice, box, stop, shelf, shots, budget, looking, memory]
+        view = [history, notice, box, stop, shelf, shots, budget, looking, memory, look_panel]
 
         def answer(event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any]) -> None:
             # Our own queue tells a place, so gradio's lets everybody in.
@@ -75,6 +75,8 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
         act(shelf.submit, acting.on_shelf, [state, shelf])
         act(shots.submit, acting.on_shots, [state, shots])
         act(memory.submit, acting.on_memory, [state, memory])
+        for panel in (shots_panel, memory_panel):
+            act(panel.expand, acting.unfold, [state])
         add_endpoints(service, users, fetch)
         stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page

@@ -2,8 +2,9 @@
 const [list, files, sets, name, pool, number, whole, note] = ["ol", ".pictures", ".sets", ".name", ".pool", ".number", ".whole", ".note"].map((name) => element.querySelector(name));
 const MOST_POOLED = 256;
 let shots = [];
+let taken; // what was given last: the same again does not undo what is being written
 
-function say(what) { props.value = what; trigger("submit"); }
+function say(what) { taken = undefined; props.value = what; trigger("submit"); }
 function plain() { return shots.map(({ path, text }) => ({ path, text })); }
 
 function small(label, title, act) {
@@ -42,7 +43,9 @@ function offer(select, none, titles) {
 }
 
 function take() {
-  if (!props.value?.shots || props.value.do) return;
+  const given = JSON.stringify(props.value);
+  if (!props.value?.shots || props.value.do || given === taken) return;
+  taken = given;
   shots = props.value.shots.map((shot) => ({ ...shot }));
   offer(sets, "Saved sets", props.value.sets);
   offer(pool, "no set", props.value.sets);

@@ -34,6 +34,7 @@ class View(NamedTuple):
     budget: Any = KEEP
     looking: Any = KEEP
     memory: Any = KEEP
+    look_panel: Any = KEEP
 
 
 def line(words: str) -> str:
