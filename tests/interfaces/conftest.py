@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from PIL import Image
 from flamingo_app.interfaces.cli import main
 from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
 from tests import tiny
+from tests.memory.test_conversation_memory import SMALL
 
 COLOURS = ("blue", "lime", "red")
 ALL = ["pictures/blue.png", "pictures/deep/white.JPG", "pictures/lime.png", "pictures/red.png"]
@@ -43,11 +45,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose pictures are loud."""
+    """A tiny model with a memory; its pictures and what it remembers are loud."""
     folder = tmp_path_factory.mktemp("api-model")
-    model = tiny.from_backbones(folder / "backbones")
+    model = tiny.from_backbones(folder / "backbones", memory=SMALL | {"gated": tiny.SMALL_PARTS["gated"]})
     tiny.set_gates(model, 2.0)
-    for parameter in (*model.resampler.parameters(), *model.gated_blocks.parameters()):
+    for parameter in chain(*(part.parameters() for part in (model.resampler, model.gated_blocks, model.memory_blocks))):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder / "tiny")
