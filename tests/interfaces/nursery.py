@@ -21,5 +21,6 @@ if __name__ == "__main__":
     for _ in sys.stdin:
         process = os.fork()
         if not process:
+            os.dup2(2, 1)  # what it says is not our answer
             os._exit(main(sys.argv[1:]))
         print(process, flush=True)
