@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,8 +13,10 @@ from secrets import token_urlsafe
 import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from flamingo_app import load
+from flamingo_app.conversation import Example, Settings
 from flamingo_app.conversation.store import Store
 from flamingo_app.interfaces.api import build_api
 from flamingo_app.interfaces.service import Service
@@ -86,3 +89,20 @@ def test_pages_and_programs_at_once_are_each_as_alone(service: Service, tmp_path
     alone = [ways[number % 2](number, turns) for number in range(chats)]
     assert together == alone
     assert len({tuple(said) for said in alone}) > chats // 2  # a random model may say one thing to two
+
+
+def test_a_program_goes_on_with_the_examples_that_a_page_chose(service: Service):
+    examples = [Example(picture=service.store.pictures.put(Image.new("RGB", (8, 8), "red")), text="a dog, and a cat.")]
+    for identity, shown in (("taught", examples), ("plain", [])):
+        service.store.create("everybody", id=identity, examples=shown)
+
+    def answer(identity: str) -> str:
+        asked = {"model": "tiny", "messages": [user("what?", 1)], "conversation": identity, "max_tokens": 12}
+        given = TestClient(build_api(service, Users())).post("/v1/chat/completions", json=asked)
+        return given.raise_for_status().json()["choices"][0]["message"]["content"]
+
+    said = answer("taught")
+    assert said != answer("plain")
+    question = service.store.load("everybody", "taught").turns[0].messages[0]
+    whole = service.reply([question], examples=examples, settings=Settings(max_new_tokens=12), stop=threading.Event())
+    assert said == "".join(whole).strip()
