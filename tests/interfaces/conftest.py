@@ -45,11 +45,22 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with a memory; its pictures and what it remembers are loud."""
-    folder = tmp_path_factory.mktemp("api-model")
-    model = tiny.from_backbones(folder / "backbones", memory=SMALL | {"gated": tiny.SMALL_PARTS["gated"]})
+    """A tiny model whose pictures are loud."""
+    return save_loud(tmp_path_factory.mktemp("api-model"))
+
+
+@pytest.fixture(scope="session")
+def remembering_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with a memory, which is loud too."""
+    memory = SMALL | {"gated": tiny.SMALL_PARTS["gated"]}
+    return save_loud(tmp_path_factory.mktemp("remembering-model"), memory=memory)
+
+
+def save_loud(folder: Path, **fields: Any) -> Path:
+    model = tiny.from_backbones(folder / "backbones", **fields)
     tiny.set_gates(model, 2.0)
-    for parameter in chain(*(part.parameters() for part in (model.resampler, model.gated_blocks, model.memory_blocks))):
+    parts = [model.resampler, model.gated_blocks, *([model.memory_blocks] if fields else [])]
+    for parameter in chain(*(part.parameters() for part in parts)):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder / "tiny")

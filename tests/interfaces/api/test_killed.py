@@ -110,5 +110,5 @@ def answer(address: str, messages: list[Any], extra: dict[str, str]) -> str:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("times", [1, pytest.param(50, marks=[pytest.mark.long, pytest.mark.timeout(7200)])])
-def test_a_killed_server_loses_nothing(model_folder: Path, tmp_path: Path, times: int):
-    kill_again_and_again(model_folder, tmp_path / "data", times)
+def test_a_killed_server_loses_nothing(remembering_folder: Path, tmp_path: Path, times: int):
+    kill_again_and_again(remembering_folder, tmp_path / "data", times)
