@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import conversation, decoding, finetuning, first_token, importing, labelling, memory
+from benchmarks import batching, conversation, decoding, finetuning, first_token, importing, labelling, memory
 
 PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"  # `make peers`
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "first_token": first_token.run,
     "conversation": conversation.run,
+    "batching": batching.run,
     "decoding": decoding.run,
     "importing": importing.run,
     "finetuning": partial(finetuning.run, None),

@@ -6,7 +6,8 @@ FlamingoError                 the root: front ends catch it and print its one li
 ├── ShotsError                a shots file that cannot be read
 ├── DataError                 a training folder or a record in it
 ├── ConfigError               a configuration that no model can be built from
-├── ConversationError         no such conversation, or one that went on elsewhere
+├── ConversationError         no such conversation
+│   └── WentOnError           one that went on elsewhere meanwhile
 ├── StoreError                a database or a folder of pictures that cannot be used
 ├── BusyError                 more is asked for than can be done
 ├── ModelNotFoundError        no model, preset or backbone of this name
@@ -65,7 +66,11 @@ class CheckpointError(FlamingoError):
 
 
 class ConversationError(FlamingoError):
-    """No such conversation, or one that went on elsewhere."""
+    """No such conversation."""
+
+
+class WentOnError(ConversationError):
+    """A conversation that went on elsewhere meanwhile."""
 
 
 class StoreError(FlamingoError):

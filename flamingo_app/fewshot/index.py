@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from flamingo_app.images import Source, open_hashed
+from flamingo_app.images import Source, content_hash
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 
@@ -45,7 +45,7 @@ class Index:
         self, pictures: Sequence[Source], embed: Callable[[Sequence[Source]], Tensor]
     ) -> Float[Tensor, "pictures dim"]:
         """Of each picture, from the file where its content is known, else by `embed`, and into the file."""
-        names = [open_hashed(picture)[1] for picture in pictures]
+        names = [content_hash(picture) for picture in pictures]
         known = self._read()
         missing = {name: picture for name, picture in zip(names, pictures, strict=True) if name not in known}
         for start in range(0, len(missing), AT_ONCE):

@@ -34,6 +34,7 @@ class ServerOptions:
         auth: a file of name:password lines; only these people may come in.
         api_keys: a file of name:key lines; only programs with one of these keys may ask.
         fetch_addresses: get the pictures whose http(s) addresses programs send.
+        mcp: offer the model to assistants as a tool of the Model Context Protocol; needs the extra `mcp`.
         seats: answers given at once.
         most_waiting: requests that may wait.
         limits: what one request may bring.
@@ -48,6 +49,7 @@ class ServerOptions:
     auth: str | None = None
     api_keys: str | None = None
     fetch_addresses: bool = False
+    mcp: bool = False
     seats: int = 4
     most_waiting: int = 64
     limits: Limits = field(default_factory=Limits)
@@ -84,7 +86,7 @@ def build_app(options: ServerOptions) -> FastAPI:
     fetch = None
     if options.fetch_addresses:
         from flamingo_app.interfaces.api.fetching import fetch_picture as fetch
-    return mount_page(build_api(service, users, fetch=fetch), service, users)
+    return mount_page(build_api(service, users, fetch=fetch), service, users, fetch=fetch, mcp=options.mcp)
 
 
 def serve(options: ServerOptions, *, quiet: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from PIL import Image
 from flamingo_app.interfaces.cli import main
 from flamingo_app.processing import FlamingoImageProcessor, FlamingoProcessor
 from tests import tiny
+from tests.memory.test_conversation_memory import SMALL
 
 COLOURS = ("blue", "lime", "red")
 ALL = ["pictures/blue.png", "pictures/deep/white.JPG", "pictures/lime.png", "pictures/red.png"]
@@ -44,10 +46,21 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model whose pictures are loud."""
-    folder = tmp_path_factory.mktemp("api-model")
-    model = tiny.from_backbones(folder / "backbones")
+    return save_loud(tmp_path_factory.mktemp("api-model"))
+
+
+@pytest.fixture(scope="session")
+def remembering_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One with a memory, which is loud too."""
+    memory = SMALL | {"gated": tiny.SMALL_PARTS["gated"]}
+    return save_loud(tmp_path_factory.mktemp("remembering-model"), memory=memory)
+
+
+def save_loud(folder: Path, **fields: Any) -> Path:
+    model = tiny.from_backbones(folder / "backbones", **fields)
     tiny.set_gates(model, 2.0)
-    for parameter in (*model.resampler.parameters(), *model.gated_blocks.parameters()):
+    parts = [model.resampler, model.gated_blocks, *([model.memory_blocks] if fields else [])]
+    for parameter in chain(*(part.parameters() for part in parts)):
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder / "tiny")

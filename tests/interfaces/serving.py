@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,21 +36,26 @@ class Served:
         """Start it, and wait until it is ready."""
         with self.log.open("a") as log:
             self.process = subprocess.Popen(self.command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until:
-            assert self.process.poll() is None, self.log.read_text()
-            try:
-                urllib.request.urlopen(f"{self.address}/ready", timeout=5).close()
-            except OSError:
-                time.sleep(0.25)
-            else:
-                return
-        raise TimeoutError(self.log.read_text())
+        wait_until_ready(self.address, lambda: self.process.poll() is None, self.log)
 
     def kill(self) -> None:
         """Kill it, as a loss of power would."""
         self.process.kill()
         self.process.wait()
+
+
+def wait_until_ready(address: str, is_alive: Callable[[], bool], log: Path) -> None:
+    """Wait until a server answers, as long as its process is there."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        assert is_alive(), log.read_text()
+        try:
+            urllib.request.urlopen(f"{address}/ready", timeout=5).close()
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise TimeoutError(log.read_text())
 
 
 def free_port() -> int:
@@ -75,14 +81,68 @@ def served_here(model: Path, data: Path, **options: Any) -> Iterator[str]:
             thread.join()
 
 
+@dataclass(kw_only=True)
+class Reborn:
+    """A server that is killed and started again and again; each is a process of its own, see `nursery`."""
+
+    address: str
+    nursery: subprocess.Popen[str]
+    log: Path
+    process: int = field(init=False)
+
+    def start(self) -> None:
+        """Start it, and wait until it is ready."""
+        assert self.nursery.stdin
+        assert self.nursery.stdout
+        self.nursery.stdin.write("\n")
+        self.nursery.stdin.flush()
+        self.process = int(self.nursery.stdout.readline())
+        wait_until_ready(self.address, self.is_alive, self.log)
+
+    def is_alive(self) -> bool:
+        """Whether its process is there."""
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Kill it, as a loss of power would."""
+        os.kill(self.process, signal.SIGKILL)
+        while self.is_alive():
+            time.sleep(0.01)
+
+
 @contextmanager
-def served(model: Path, data: Path) -> Iterator[Served]:
+def reborn(model: Path, data: Path) -> Iterator[Reborn]:
+    """`flamingo serve`, to be started; its log must stay free of tracebacks."""
+    port = free_port()
+    data.mkdir(parents=True, exist_ok=True)
+    flags = ["serve", "--model", str(model), "--port", str(port), "--data", str(data)]
+    with (data / "log").open("a") as log:
+        nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.interfaces.nursery", *flags],
+            cwd=ROOT,
+            env=os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    with nursery:
+        yield Reborn(address=f"http://127.0.0.1:{port}", nursery=nursery, log=data / "log")
+    assert "Traceback" not in (data / "log").read_text()
+
+
+@contextmanager
+def served(model: Path, data: Path, *flags: str) -> Iterator[Served]:
     """`python app.py`, whose log must stay free of tracebacks."""
     port = free_port()
     data.mkdir(parents=True, exist_ok=True)
     server = Served(
         address=f"http://127.0.0.1:{port}",
-        command=[sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data)],
+        command=[sys.executable, "app.py", "--model", str(model), "--port", str(port), "--data", str(data), *flags],
         environment=os.environ | {"GRADIO_TEMP_DIR": str(data / "uploads"), "OMP_NUM_THREADS": "1"},
         log=data / "log",
     )

@@ -13,9 +13,12 @@ from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.prompt import END_OF_CHUNK_TOKEN, IMAGE_TOKEN
 from tests import tiny
+from tests.memory.test_conversation_memory import SMALL
 
 SPECIAL = [END_OF_CHUNK_TOKEN, IMAGE_TOKEN, "<pad>", "<unk>"]
 WORDS = ["red", "green", "dog", "cat", "bird", "one", "two", "left", "right", "a", "the", "and", "is", "user", ":", "?"]
+
+MEMORY = SMALL | {"num_turns": 16, "gated": tiny.SMALL_PARTS["gated"]}
 
 
 def save(folder: Path) -> Path:
@@ -23,7 +26,7 @@ def save(folder: Path) -> Path:
     vision, text = tiny.vision_folder(folder / "vision"), str(folder / "text")
     tokenizer().save_pretrained(text)
     language_model().save_pretrained(text)
-    model = FlamingoForConditionalGeneration.from_backbones(vision, text, **tiny.SMALL_PARTS)
+    model = FlamingoForConditionalGeneration.from_backbones(vision, text, **tiny.SMALL_PARTS, memory=MEMORY)
     tiny.set_gates(model, 2.0)
     torch.manual_seed(3)
     for parameter in (*model.resampler.parameters(), *model.gated_blocks.parameters()):

@@ -56,6 +56,13 @@ def test_the_panel_shows_what_has_left_and_it_can_be_switched_off_and_forgotten(
     shares = [turn["share"] for turn in looked.memory["turns"]]
     assert sum(shares) == pytest.approx(1.0, abs=0.01)
 
+    service.store.ask(owner, cast(str, page.conversation), TURNS, ("?" * 100,))  # so long that no picture stays
+    service.store.answer(owner, cast(str, page.conversation), TURNS, "!", "whole")
+    looked = acting.on_turn(page, {"do": "look", "turn": TURNS}, 1.0, request)
+    assert looked.looking["pictures"] == []
+    assert sum(turn["share"] for turn in looked.memory["turns"]) == pytest.approx(1.0, abs=0.01)
+    service.store.cut(owner, cast(str, page.conversation), TURNS)
+
     off = acting.on_memory(page, {"do": "read", "on": False}, request)
     assert not off.memory["on"]
     assert "does not see them" in off.budget

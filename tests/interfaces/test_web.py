@@ -45,7 +45,8 @@ def address(server: Served) -> str:
 def browser() -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *camera])
         yield browser
         browser.close()
 
@@ -161,6 +162,29 @@ def test_a_dropped_and_a_pasted_picture_go_into_the_message(page: Page, picture:
     expect(chips(page)).to_have_count(1)
 
 
+def test_a_camera_takes_a_picture(page: Page):
+    box(page).click()
+    page.keyboard.type("is this ")
+    click(page, "Camera")
+    take = page.get_by_role("button", name="Take picture")
+    expect(take).to_be_focused()  # as soon as the camera sees
+    page.keyboard.press("Enter")
+    expect(chips(page)).to_have_count(1)
+    expect(chips(page).locator("img")).not_to_have_js_property("naturalWidth", 0)
+    expect(take).to_be_hidden()
+    page.keyboard.type(" a dog ?")
+    page.keyboard.press("Enter")
+    expect(user_bubbles(page).locator("img")).not_to_have_js_property("naturalWidth", 0)
+    expect(user_bubbles(page)).to_have_text(re.compile("is this.*a dog"))
+    click(page, "Stop")
+    wait_for_the_end(page)
+    click(page, "Camera")
+    expect(take).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(take).to_be_hidden()
+    expect(box(page)).to_be_focused()
+
+
 def test_stop_ends_the_answer_and_keeps_what_was_said(page: Page, picture: Path):
     attach(page, picture)
     ask(page)
@@ -256,8 +280,13 @@ def test_conversations_are_found_renamed_branched_and_deleted(page: Page, tmp_pa
     expect(shelf(page)).to_have_text(["Rex"])
 
 
-def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
+def open_examples(page: Page) -> None:
     page.get_by_text("Examples shown first").click()
+    expect(page.locator("#shots .pool option")).not_to_have_count(0)  # it has its content
+
+
+def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
+    open_examples(page)
     page.get_by_label("Add example pictures").set_input_files([picture, picture])
     words = page.get_by_label(re.compile("Words of example"))
     words.first.fill("a dog")
@@ -277,12 +306,113 @@ def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
     page.screenshot(path=ARTIFACTS / "chat-examples.png")
 
 
+def test_examples_most_like_each_picture_are_chosen_from_a_folder(page: Page, tmp_path: Path):
+    colours = ("tomato", "navy", "gold")
+    folder = tmp_path / "pets"
+    folder.mkdir()
+    for colour in colours:
+        Image.new("RGB", (48, 48), colour).save(folder / f"{colour}.png")
+    rows = [f'{{"file_name": "{colour}.png", "text": "a {colour} dog"}}' for colour in colours]
+    (folder / "metadata.jsonl").write_text("\n".join(rows))
+    open_examples(page)
+    page.get_by_label("How many similar ones").fill("1")
+    page.get_by_label("Add a folder of examples").set_input_files(folder)
+    expect(page.get_by_label("Choose similar ones from")).to_have_value("pets")
+    words = page.get_by_label(re.compile("Words of example"))
+    expect(words).to_have_count(0)
+    for colour in ("gold", "navy"):
+        attach(page, folder / f"{colour}.png")
+        ask(page)
+        click(page, "Stop")
+        wait_for_the_end(page)
+        expect(words).to_have_count(1)
+        expect(words).to_have_value(f"a {colour} dog")
+    page.reload()
+    open_examples(page)
+    expect(page.get_by_label("Choose similar ones from")).to_have_value("pets")
+    expect(page.get_by_label("How many similar ones")).to_have_value("1")
+    page.get_by_label("Choose similar ones from").select_option("no set")
+    (folder / "metadata.jsonl").write_text("no list")
+    page.get_by_label("Add a folder of examples").set_input_files(folder)
+    expect(page.locator("#shots [role=alert]")).to_contain_text("got no list in metadata.jsonl")
+
+
+def test_the_memory_is_shown_switched_off_and_forgotten(page: Page, picture: Path):
+    attach(page, picture)
+    for number, words in enumerate(("a dog", "a cat", "a bird"), start=1):
+        ask(page, words)
+        expect(answers(page)).to_have_count(number)
+        wait_for_the_end(page)
+    page.get_by_text("What it remembers").click()
+    remembered, reads = page.locator("#memory li"), page.get_by_label("Read what has left the window")
+    expect(remembered).to_have_count(2)
+    expect(page.locator("#memory .hint")).to_contain_text("as the memory tells them")
+    expect(page.locator("#budget")).to_contain_text("it has them in its memory")
+    page.get_by_role("button", name="Look", exact=True).last.click()
+    meters = page.locator("#memory li meter")
+    expect(meters).to_have_count(2)
+    assert sum(float(meter.get_attribute("value") or 0) for meter in meters.all()) == pytest.approx(1, abs=0.01)
+    page.screenshot(path=ARTIFACTS / "chat-memory.png")
+
+    reads.uncheck()
+    expect(page.locator("#budget")).to_contain_text("the model does not see them any more")
+    page.reload()
+    page.get_by_text("What it remembers").click()
+    expect(remembered).to_have_count(2)
+    expect(reads).not_to_be_checked()
+    reads.check()
+    expect(page.locator("#budget")).to_contain_text("it has them in its memory")
+    click(page, "Forget it")
+    expect(remembered).to_have_count(0)
+    expect(page.locator("#memory .hint")).to_contain_text("The first 2 turns are forgotten")
+
+
+def test_a_conversation_deleted_or_left_while_it_is_answered(page: Page):
+    ask(page, "a dog")
+    expect(answers(page)).to_have_count(1)
+    click(page, "Delete a dog")
+    click(page, "Really delete a dog")
+    expect(page.locator("#stop")).to_have_count(0)
+    expect(user_bubbles(page)).to_have_count(0)
+    expect(shelf(page)).to_have_count(0)
+    expect(notice(page)).to_have_count(0)
+
+    ask(page, "a cat")
+    expect(answers(page)).to_have_count(1)
+    click(page, "New chat")  # and the other goes on being answered
+    expect(user_bubbles(page)).to_have_count(0)
+    expect(page.locator("#stop")).to_have_count(0)
+    expect(user_bubbles(page)).to_have_count(0)
+    page.get_by_role("button", name="a cat", exact=True).click()
+    assert len(wait_for_the_end(page).split()) == MAX_NEW_TOKENS
+
+
+def test_two_tabs_on_one_conversation_lose_nothing(browser: Browser, address: str):
+    with browser.new_context() as context:
+        one, other = context.new_page(), context.new_page()
+        one.goto(address)
+        ask(one, "a dog")
+        wait_for_the_end(one)
+        other.goto(one.url)
+        expect(answers(other)).to_have_count(1)
+        ask(one, "a cat")
+        expect(answers(one)).to_have_count(2)
+        ask(other, "a bird")  # while the first is being answered
+        wait_for_the_end(one)
+        expect(answers(other)).to_have_count(3)
+        wait_for_the_end(other)
+        for page in (one, other):
+            page.reload()
+            expect(user_bubbles(page)).to_have_text(["a dog", "a cat", "a bird"])
+            expect(answers(page)).to_have_count(3)
+            assert all(len(said.split()) == MAX_NEW_TOKENS for said in answers(page).all_inner_texts())
+
+
 def test_each_word_shows_what_it_looked_at(page: Page, picture: Path):
     attach(page, picture)
     ask(page)
     said = wait_for_the_end(page)
-    page.get_by_text("What it looked at, and its gates").click()
-    click(page, "Look")
+    click(page, "Look")  # and the panel opens
     seen = page.locator("#looking .line button")
     expect(seen).to_have_count(len(said.split()))
     seen.last.click()

@@ -52,6 +52,8 @@ class Saved:
     Args:
         remembers: whether what has left the window is read.
         forgotten: how many of the first turns are not, all the same.
+        pool: the set of examples of which the most similar are chosen for each new picture; "" chooses none.
+        num_similar: how many of them.
     """
 
     id: str
@@ -60,6 +62,8 @@ class Saved:
     examples: tuple[Example, ...] = ()
     remembers: bool = True
     forgotten: int = 0
+    pool: str = ""
+    num_similar: int = 0
 
     @property
     def messages(self) -> list[Message]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 from uuid import uuid4
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from flamingo_app.conversation.messages import Example, Part, Picture
@@ -25,7 +25,7 @@ from flamingo_app.conversation.store.records import (
     write_parts,
 )
 from flamingo_app.conversation.store.tables import conversations, example_sets, shown, turns
-from flamingo_app.errors import ConversationError, StoreError
+from flamingo_app.errors import ConversationError, StoreError, WentOnError
 
 MOST_LISTED = 500
 
@@ -39,7 +39,7 @@ class Store:
 
     Raises:
         StoreError: the database cannot be had.
-        ConversationError: from the methods: the owner has no such conversation or turn, or it went on elsewhere.
+        ConversationError: from the methods: the owner has no such conversation; `WentOnError`: it went on elsewhere.
     """
 
     def __init__(self, database_url: str, pictures_url: str) -> None:
@@ -84,38 +84,55 @@ class Store:
             examples=examples,
             remembers=row["remembers"],
             forgotten=row["forgotten"],
+            pool=row["pool"],
+            num_similar=row["num_similar"],
         )
 
-    def ask(self, owner: str, identity: str, number: int, said: Sequence[Part]) -> None:
-        """Keep what the user said as a turn's beginning; turns from that number on are replaced.
+    def ask(self, owner: str, identity: str, number: int, said: Sequence[Part], *, replaces: bool = True) -> None:
+        """Keep what the user said as a turn's beginning.
 
         Args:
             number: how many turns stand before it.
+            replaces: turns from that number on go; without it there must be none.
         """
         try:
             with self.engine.begin() as connection:
                 row = _own(connection, owner, identity)
-                before = select(func.count()).where(turns.c.conversation == identity, turns.c.number < number)
-                if connection.execute(before).scalar_one() != number:
+                before = turns.c.number < number if replaces else true()
+                kept = select(func.count()).where(turns.c.conversation == identity, before)
+                if connection.execute(kept).scalar_one() != number:
                     raise _went_on(identity)
                 _cut(connection, identity, number)
-                kept = SavedTurn(said=tuple(cast("Sequence[str | Picture]", said)))
-                connection.execute(insert(turns).values(_row(identity, number, kept)))
+                turn = SavedTurn(said=tuple(cast("Sequence[str | Picture]", said)))
+                connection.execute(insert(turns).values(_row(identity, number, turn)))
                 _show(connection, identity, [part for part in said if isinstance(part, Picture)])
                 _touch(connection, identity, **_titled(row["title"] or title_of(said)))
         except IntegrityError:
             raise _went_on(identity) from None
 
-    def answer(self, owner: str, identity: str, number: int, answer: str, status: Status) -> None:
-        """Keep the answer of a turn that was asked."""
+    def answer(
+        self,
+        owner: str,
+        identity: str,
+        number: int,
+        answer: str,
+        status: Status,
+        *,
+        said: Sequence[Part] | None = None,
+    ) -> None:
+        """Keep the answer of a turn that was asked.
+
+        Args:
+            said: what it answers; where the turn is another one by now, the answer is not kept.
+        """
         with self.engine.begin() as connection:
             _own(connection, owner, identity)
             this = (turns.c.conversation == identity, turns.c.number == number)
-            words = connection.execute(select(turns.c.words).where(*this)).scalar_one_or_none()
-            if words is None:
+            turn = connection.execute(select(turns).where(*this)).mappings().first()
+            if turn is None or (said is not None and turn["said"] != write_parts(said)):
                 raise _went_on(identity)
             answer = answer.replace("\0", "")  # which PostgreSQL cannot keep, and a model may say
-            values = {"answer": answer, "status": status, "words": f"{words} {answer.casefold()}"}
+            values = {"answer": answer, "status": status, "words": f"{turn['words']} {answer.casefold()}"}
             connection.execute(update(turns).where(*this).values(**values))
             _touch(connection, identity)
 
@@ -139,6 +156,12 @@ class Store:
             _show(connection, identity, [example.picture for example in examples])
             _touch(connection, identity, examples=write_examples(examples))
 
+    def choose(self, owner: str, identity: str, *, pool: str, num_similar: int) -> None:
+        """Choose the set of which the most similar examples are shown, and how many; "" goes back to fixed ones."""
+        with self.engine.begin() as connection:
+            _own(connection, owner, identity)
+            _touch(connection, identity, pool=pool, num_similar=num_similar)
+
     def remember(self, owner: str, identity: str, *, remembers: bool, forgotten: int) -> None:
         """Choose whether the memory is read, and how many of the first turns are forgotten."""
         with self.engine.begin() as connection:
@@ -158,6 +181,7 @@ class Store:
         title = f"{saved.title} (branch)"
         branch = self.add(owner, title=title, kept=saved.turns[:num_turns], examples=saved.examples)
         self.remember(owner, branch, remembers=saved.remembers, forgotten=min(saved.forgotten, num_turns))
+        self.choose(owner, branch, pool=saved.pool, num_similar=saved.num_similar)
         return branch
 
     def add(self, owner: str, *, title: str, kept: Sequence[SavedTurn], examples: Sequence[Example] = ()) -> str:
@@ -262,7 +286,7 @@ def _unknown(identity: str) -> ConversationError:
     )
 
 
-def _went_on(identity: str) -> ConversationError:
-    return ConversationError(
+def _went_on(identity: str) -> WentOnError:
+    return WentOnError(
         expected="the conversation as you see it", got="one that went on elsewhere", remedy="open it again"
     )

@@ -18,6 +18,8 @@ conversations = Table(
     Column("updated", Float, nullable=False),
     Column("remembers", Boolean, nullable=False, server_default=true()),
     Column("forgotten", Integer, nullable=False, server_default="0"),
+    Column("pool", String(200), nullable=False, server_default=""),
+    Column("num_similar", Integer, nullable=False, server_default="0"),
 )
 
 turns = Table(

@@ -99,7 +99,7 @@ def build_api(service: Service, users: Users, *, fetch: Callable[[str], bytes] |
         _check_model(model, service)
         return card()
 
-    @app.post("/v1/chat/completions", response_model=Completion, responses=responses(400, 401, 404, 405, 413, 429))
+    @app.post("/v1/chat/completions", response_model=Completion, responses=responses(400, 401, 404, 405, 409, 413, 429))
     async def complete(body: ChatRequest, request: Request) -> Response:
         """Answer a chat; with `stream` as server-sent events."""
         asker = owner(request)
@@ -147,18 +147,18 @@ def _prepare(service: Service, body: ChatRequest, asker: str, fetch: Callable[[s
         number, new = len(saved.turns), messages[-1]
         messages = [*saved.messages, new]
         settings = replace(settings, memory=saved.remembers, forgotten=saved.forgotten)
-    first = service.reply(messages, settings=settings, stop=stop)
+    first = service.reply(messages, examples=() if saved is None else saved.examples, settings=settings, stop=stop)
     ticket = service.desk.enter(None if asker == EVERYBODY else asker)
     try:
         if body.conversation:
-            service.store.ask(asker, body.conversation, number, messages[-1].parts)
+            service.store.ask(asker, body.conversation, number, messages[-1].parts, replaces=False)
     except BaseException:
         ticket.leave()
         raise
 
     def keep(words: str, answer: Reply) -> None:
         if body.conversation:
-            service.store.answer(asker, body.conversation, number, words, status_of(answer))
+            service.store.answer(asker, body.conversation, number, words, status_of(answer), said=messages[-1].parts)
 
     return Answers(
         service=service,

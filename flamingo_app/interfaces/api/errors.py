@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from flamingo_app.errors import BusyError, ConversationError, FlamingoError
+from flamingo_app.errors import BusyError, ConversationError, FlamingoError, WentOnError
 from flamingo_app.interfaces.api.schema import ErrorAnswer, ErrorBody
 from flamingo_app.interfaces.service import Service
 
@@ -43,6 +43,8 @@ def of_ours(error: FlamingoError) -> ApiError:
     match error:
         case BusyError():
             return ApiError(429, str(error), code="rate_limit_exceeded")
+        case WentOnError():  # clients ask again by themselves
+            return ApiError(409, str(error), param="conversation", code="conversation_went_on")
         case ConversationError():
             return ApiError(404, str(error), param="conversation", code="conversation_not_found")
         case _:

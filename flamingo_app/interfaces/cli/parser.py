@@ -180,6 +180,9 @@ def add_serve_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--fetch-addresses", action="store_true", help="get pictures from http(s) addresses that programs send"
     )
+    command.add_argument(
+        "--mcp", action="store_true", help="a tool for assistants (MCP) at /gradio_api/mcp/; needs the extra mcp"
+    )
     command.add_argument("--seats", metavar="N", type=_count, default=4, help="answers at once (default: %(default)s)")
     command.add_argument(
         "--most-waiting", metavar="N", type=_count, default=64, help="requests that may wait (default: %(default)s)"

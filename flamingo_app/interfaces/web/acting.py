@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
-from flamingo_app.conversation import Example, Message, Settings
+from flamingo_app.conversation import Example, Message, Picture, Settings
 from flamingo_app.conversation.store import Saved, SavedTurn
 from flamingo_app.conversation.store.portable import from_json
 from flamingo_app.errors import ConversationError, FlamingoError, PromptError
 from flamingo_app.interfaces.desk import Ticket
 from flamingo_app.interfaces.service import Service, status_of
+from flamingo_app.interfaces.similar import similar_examples
 from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web import views
 from flamingo_app.interfaces.web.drafts import Draft, read_draft, read_picture, show_draft, uploaded
@@ -26,6 +28,12 @@ from flamingo_app.interfaces.web.views import View, line
 from flamingo_app.interfaces.web.visitors import owner_of
 
 logger = logging.getLogger(__name__)
+
+MOST_POOLED = 256
+"""Examples in a set that similar ones are chosen from."""
+
+MOST_SIMILAR = 16
+"""How many of them are chosen."""
 
 RETRY_TEMPERATURE = 0.7
 """A first answer is the likeliest one; asking again draws another, or it would be the same."""
@@ -80,6 +88,7 @@ class Acting:
             saved = self._saved(page, owner)
             said = self._read(page, owner, payload)
             number = len(saved.turns) if page.editing is None else page.editing
+            saved = self._with_similar(page, owner, saved, said)
             yield from self._answer(page, owner, saved, number, said, Settings(gate_scale=float(gates)))
 
         yield from _to_the_end(ask())
@@ -145,6 +154,7 @@ class Acting:
                     looking=seen,
                     memory=remembering(self.service, saved, shares or None),
                     notice=notice,
+                    look_panel=gr.update(open=True),
                 )
             case _:
                 return View(history=self._bubbles(page, saved))
@@ -192,24 +202,49 @@ class Acting:
         saved = self._saved(page, owner)
         return View(memory=remembering(self.service, saved), budget=views.budget(self.service, saved))
 
+    def unfold(self, page: OpenPage, request: gr.Request) -> View:
+        """What a panel shows when it is opened: gradio loses what streams to one that was closed."""
+        owner = self._owner(request)
+        saved = self._saved(page, owner)
+        shots = self._shots(saved, owner) if saved.pool else views.KEEP  # else somebody may be writing them
+        return View(memory=remembering(self.service, saved), shots=shots)
+
     def on_shots(self, page: OpenPage, payload: Any, request: gr.Request) -> View:
-        """What is done with examples: use them, save them as a set, take a saved set."""
-        owner, store = self._owner(request), self.service.store
+        """What is done with examples: use them, save them as a set, take a saved set, or similar ones of a set."""
+        owner, store, most = self._owner(request), self.service.store, self.service.limits.pictures
+        chosen, pool, num_similar = None, "", 0
         match payload:
             case {"do": "use", "shots": list(given)}:
-                chosen = self._examples(page, owner, given)
+                chosen = self._examples(page, owner, given[:most])
             case {"do": "save", "name": str(name), "shots": list(given)} if name.strip():
-                chosen = self._examples(page, owner, given)
+                chosen = self._examples(page, owner, given[:most])
                 store.save_example_set(owner, name.strip()[:100], chosen)
             case {"do": "set", "name": str(name)}:
                 chosen = store.example_sets(owner).get(name, ())
+            case {"do": "similar", "name": str(name), "number": int(number)}:
+                pool, num_similar = name[:100], max(1, min(number, MOST_SIMILAR))
+            case {"do": "folder", "name": str(name), "number": int(number), "shots": [_, *_] as given}:
+                pool, num_similar = name.strip()[:100] or "folder", max(1, min(number, MOST_SIMILAR))
+                store.save_example_set(owner, pool, self._examples(page, owner, given[:MOST_POOLED]))
             case _:
                 raise PromptError(expected="a name for the set", got="none", remedy="write one")
         if page.conversation is None:
-            page.turn_to(store.create(owner, examples=chosen))
-        else:
-            store.teach(owner, page.conversation, chosen)
+            page.turn_to(store.create(owner))
+        identity = cast(str, page.conversation)
+        if chosen is not None:
+            store.teach(owner, identity, chosen)
+        store.choose(owner, identity, pool=pool, num_similar=num_similar)
         return self._all(page, owner)._replace(draft=views.KEEP)
+
+    def _with_similar(self, page: OpenPage, owner: str, saved: Saved, said: Draft) -> Saved:
+        """A conversation with the examples that look most like the message's last picture, where it chooses so."""
+        shown = [part for part in said if isinstance(part, Picture)]
+        pool = self.service.store.example_sets(owner).get(saved.pool, ()) if saved.pool and shown else ()
+        if not pool or page.conversation is None:
+            return saved
+        chosen = similar_examples(self.service, pool, shown[-1], saved.num_similar)
+        self.service.store.teach(owner, page.conversation, chosen)
+        return replace(saved, examples=chosen)
 
     def _answer(
         self, page: OpenPage, owner: str, saved: Saved, number: int, said: Draft, settings: Settings
@@ -223,7 +258,7 @@ class Acting:
         answer = service.reply([*messages, asked], examples=saved.examples, settings=settings, stop=stop)
         with service.desk.enter(owner) as ticket:
             identity = page.conversation or store.create(owner)
-            store.ask(owner, identity, number, said)
+            store.ask(owner, identity, number, said, replaces=number < len(saved.turns))
             page.conversation, page.editing = identity, None
             turn = SavedTurn(said=said)
             yield View(
@@ -240,15 +275,19 @@ class Acting:
                 for piece in service.hear(answer, ticket, stop=stop):
                     words += piece
                     turn = SavedTurn(said=said, answer=words.strip())
-                    yield View(history=views.bubbles(identity, (*before, turn), live=True))
+                    if page.conversation == identity:  # and not another one by now
+                        yield View(history=views.bubbles(identity, (*before, turn), live=True))
             except Exception:
                 failed = True
                 raise
             finally:
                 # Kept before the page hears that it is whole; one that nobody waited for is kept as far as it came.
                 if not failed:
-                    store.answer(owner, identity, number, words.strip(), status_of(answer))
-        yield self._all(page, owner)._replace(draft=views.KEEP, notice=views.KEEP, shots=views.KEEP)
+                    # Who stopped it, and then took the turn back or deleted it all, knows.
+                    with suppress(*([ConversationError] if stop.is_set() else [])):
+                        store.answer(owner, identity, number, words.strip(), status_of(answer), said=said)
+        seen = self._all(page, owner)._replace(draft=views.KEEP, notice=views.KEEP)
+        yield seen if saved.pool else seen._replace(shots=views.KEEP)  # which somebody may be writing
 
     def _all(self, page: OpenPage, owner: str) -> View:
         saved = self._saved(page, owner)
@@ -257,9 +296,7 @@ class Acting:
             notice="",
             draft=[],
             shelf=self._shelf(page, owner),
-            shots=views.shots(
-                self.service, page.conversation, saved.examples, sorted(self.service.store.example_sets(owner))
-            ),
+            shots=self._shots(saved, owner),
             budget=views.budget(self.service, saved),
             looking={},
             memory=remembering(self.service, saved),
@@ -278,6 +315,9 @@ class Acting:
         items = [{"id": each.id, "title": each.title or "New chat"} for each in found]
         return {"items": items, "current": page.conversation}
 
+    def _shots(self, saved: Saved, owner: str) -> dict[str, Any]:
+        return views.shots(self.service, saved, sorted(self.service.store.example_sets(owner)))
+
     def _draft(self, page: OpenPage, said: Draft) -> list[dict[str, Any]]:
         return show_draft(said, lambda picture: views.address(page.conversation, picture))
 
@@ -288,9 +328,9 @@ class Acting:
     def _kept(self, page: OpenPage, owner: str) -> Callable[[str], Any]:
         return lambda name: self.service.store.picture(owner, page.conversation or "", name)
 
-    def _examples(self, page: OpenPage, owner: str, given: list[Any]) -> tuple[Example, ...]:
+    def _examples(self, page: OpenPage, owner: str, given: Sequence[Any]) -> tuple[Example, ...]:
         chosen: list[Example] = []
-        for each in given[: self.service.limits.pictures]:
+        for each in given:
             match each:
                 case {"path": str(path), "text": str(text)}:
                     put = self.service.store.pictures.put

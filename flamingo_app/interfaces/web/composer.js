@@ -1,5 +1,5 @@
 // The message box. Words are text nodes and pictures are chips between them, all children of one editable sheet.
-const [sheet, note, files] = [".sheet", ".note", "input"].map((name) => element.querySelector(name));
+const [sheet, note, files, camera, video, shoot, take] = [".sheet", ".note", "input", ".camera", "video", ".shoot", ".take"].map((name) => element.querySelector(name));
 const uploads = new Set();
 let caret = null; // where the cursor last stood in the sheet
 let dragged = null; // the chip that is being moved
@@ -82,6 +82,31 @@ async function send() {
   trigger("submit");
 }
 
+async function openCamera() {
+  say("");
+  try {
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    return say(`expected a camera; got ${error.name}; allow it for this page, or add a file`);
+  }
+  take.disabled = true;
+  camera.hidden = false;
+}
+
+function closeCamera() {
+  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
+  video.srcObject = null;
+  camera.hidden = true;
+  sheet.focus();
+}
+
+function takePicture() {
+  const canvas = Object.assign(document.createElement("canvas"), { width: video.videoWidth, height: video.videoHeight });
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  canvas.toBlob((blob) => { addPicture(new File([blob], "camera.jpg", { type: "image/jpeg" })); }, "image/jpeg", 0.92);
+  closeCamera();
+}
+
 function placeCaret(event) {
   const spot = document.caretPositionFromPoint?.(event.clientX, event.clientY);
   const range = spot ? document.createRange() : document.caretRangeFromPoint?.(event.clientX, event.clientY);
@@ -114,5 +139,11 @@ element.addEventListener("drop", (event) => {
 element.addEventListener("picture", (event) => addPicture(event.detail)); // from the example pictures
 element.querySelector(".add").addEventListener("click", () => files.click());
 element.querySelector(".send").addEventListener("click", send);
+shoot.hidden = !navigator.mediaDevices; // which browsers give to pages of this machine and those of https alone
+shoot.addEventListener("click", openCamera);
+take.addEventListener("click", takePicture);
+video.addEventListener("playing", () => { take.disabled = false; take.focus(); });
+camera.addEventListener("keydown", (event) => { if (event.key === "Escape") closeCamera(); });
+element.querySelector(".dark").addEventListener("click", closeCamera);
 files.addEventListener("change", () => { [...files.files].forEach(addPicture); files.value = ""; });
 watch("value", () => write(props.value));

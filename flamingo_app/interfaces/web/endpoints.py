@@ -1,8 +1,9 @@
-"""What gradio's own clients may call by name."""
+"""What gradio's own clients may call by name, and assistants as a tool."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, cast
 
 import gradio as gr
@@ -13,12 +14,13 @@ from flamingo_app.interfaces.api.errors import ApiError
 from flamingo_app.interfaces.api.reading import read_messages
 from flamingo_app.interfaces.api.schema import ChatMessage, ImageAddress, ImagePart, TextPart
 from flamingo_app.interfaces.service import Service
+from flamingo_app.interfaces.users import Users
 
 
-def add_endpoints(service: Service) -> None:
-    """Name them, inside of a page that is being built."""
+def add_endpoints(service: Service, users: Users, fetch: Callable[[str], bytes] | None) -> None:
+    """Name them, inside of a page that is being built; `fetch` as for the API."""
 
-    def ask(question: str, picture: str = "") -> str:
+    def ask(request: gr.Request, question: str, picture: str = "") -> str:
         """Answer a question about a picture.
 
         Args:
@@ -28,15 +30,18 @@ def add_endpoints(service: Service) -> None:
         Returns:
             The likeliest answer.
         """
+        if users.closed and users.of_request(request.headers.get("authorization", "")) is None:
+            raise gr.Error("expected an API key; got none that is known; send Authorization: Bearer KEY")
         shown = [ImagePart(type="image_url", image_url=ImageAddress(url=picture))] if picture else []
         asked = ChatMessage(role="user", content=[*shown, TextPart(type="text", text=question)])
         stop = threading.Event()
         try:
-            messages = read_messages([asked], Picture.of, None, service.limits)
+            messages = read_messages([asked], Picture.of, fetch, service.limits)
             answer = service.reply(messages, settings=Settings(), stop=stop)
             with service.desk.enter(None) as ticket:
                 return "".join(service.hear(answer, ticket, stop=stop)).strip()
         except (FlamingoError, ApiError) as error:
             raise gr.Error(str(error)) from None
 
-    cast(Any, gr).api(ask, api_name="ask", concurrency_limit=None)
+    # Our own queue tells who is next; past gradio's, a call keeps the head of the request that it came with.
+    cast(Any, gr).api(ask, api_name="ask", queue=False)

@@ -39,8 +39,6 @@ def look_at(
     """
     model, processor = service.model, service.processor
     window = read_window(model, processor, messages, examples)
-    if not window.pictures:
-        return {"words": answer.split(), "pictures": [], "maps": [[] for _ in answer.split()]}, {}
     image, asked = model.config.image_token_id, [*window.script]
     words = answer.split()
     spelled = [
@@ -50,16 +48,20 @@ def look_at(
         token for word in spelled for token in word
     ]
     ids = ids[: model.config.max_positions]
-    pixels, _ = processor.image_processor.rows([[picture.open() for picture in window.pictures]])
+    read = torch.tensor([ids], device=model.device)
     _, state = service.memories.after(model, processor, window.left[forgotten:])
     taken: list[torch.Tensor] = []
-    seen = look(
-        model,
-        torch.tensor([ids], device=model.device),
-        pixels.to(model.device),
-        gate_scale=gate_scale,
-        memory=None if state is None else model.view_memory(state.slots, taken),
-    )
+    memory = None if state is None else model.view_memory(state.slots, taken)
+
+    def shares() -> dict[int, float]:
+        return {} if state is None else _shares(taken, state, from_token=len(asked) - 1)
+
+    if not window.pictures:
+        if memory is not None:
+            model(read, gate_scale=gate_scale, memory=memory)
+        return {"words": words, "pictures": [], "maps": [[] for _ in words]}, shares()
+    pixels, _ = processor.image_processor.rows([[picture.open() for picture in window.pictures]])
+    seen = look(model, read, pixels.to(model.device), gate_scale=gate_scale, memory=memory)
     maps: list[Any] = []
     place = len(asked) - 1  # a token was chosen where the one before it was read
     for word in spelled:
@@ -73,7 +75,7 @@ def look_at(
         "maps": [[_rounded(word[picture]) for picture in shown] for word in maps],
         "fit": processor.image_processor.resize_mode,
     }
-    return looked, {} if state is None else _shares(taken, state, from_token=len(asked) - 1)
+    return looked, shares()
 
 
 def _shares(taken: Sequence[torch.Tensor], state: MemoryState, *, from_token: int) -> dict[int, float]:

@@ -3,9 +3,12 @@ const [hint, bar, on, forget, list] = [".hint", ".bar", ".on", ".forget", "ol"].
 
 function say(what) { props.value = what; trigger("submit"); }
 
+let taken; // what stands there: the same again changes nothing, above all not what was just clicked
 function take() {
   const { has = false, on: reads = true, forgotten = 0, turns = [] } = props.value ?? {};
-  if (props.value?.do) return;
+  const given = JSON.stringify(props.value);
+  if (props.value?.do || given === taken) return;
+  taken = given;
   bar.hidden = !has;
   on.checked = reads;
   hint.textContent = !has ? "This model has no memory: what leaves the window is gone."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 from anyio import to_thread
@@ -11,7 +12,7 @@ from fastapi import FastAPI, Request, Response
 from gradio.themes import Base, Soft
 
 from flamingo_app.conversation.store.portable import to_archive, to_json
-from flamingo_app.errors import FlamingoError
+from flamingo_app.errors import ConfigError, FlamingoError
 from flamingo_app.interfaces.service import Service
 from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web.page import build_page
@@ -22,18 +23,28 @@ THREADS = 128
 """Requests may wait in threads for their turn: as many as the queue holds, and some to look after the rest."""
 
 
-def mount_page(app: FastAPI, service: Service, users: Users) -> FastAPI:
-    """Put the page at `/` of the API's application."""
+def mount_page(
+    app: FastAPI, service: Service, users: Users, *, fetch: Callable[[str], bytes] | None = None, mcp: bool = False
+) -> FastAPI:
+    """Put the page at `/` of the API's application.
+
+    Args:
+        fetch: as for `build_api`.
+        mcp: offer the named endpoints to assistants as tools, at /gradio_api/mcp.
+
+    Raises:
+        ConfigError: for `mcp` without the package that speaks it.
+    """
     app.add_middleware(Door, users=users)
     _link(app, service, users)
-    page = build_page(service, users)
+    page = build_page(service, users, fetch)
 
     async def more_threads() -> None:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
 
     app.router.add_event_handler("startup", more_threads)
     page.queue(max_size=None)
-    return gr.mount_gradio_app(
+    mounted = gr.mount_gradio_app(
         app,
         page,
         "/",
@@ -45,7 +56,13 @@ def mount_page(app: FastAPI, service: Service, users: Users) -> FastAPI:
         theme=theme(),
         css_paths=HERE / "style.css",
         favicon_path=str(HERE / "flamingo.svg"),
+        mcp_server=mcp,
     )
+    if mcp and not cast(Any, page).mcp_server:  # gradio notes that, and goes on without
+        raise ConfigError(
+            expected="a package mcp that speaks with gradio", got="none", remedy="pip install 'flamingo-app[mcp]'"
+        )
+    return mounted
 
 
 def _link(app: FastAPI, service: Service, users: Users) -> None:

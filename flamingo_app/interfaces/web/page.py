@@ -22,8 +22,8 @@ KEPT_SECONDS = 3600
 """How long uploaded files are kept: what was sent with a message lives with its conversation."""
 
 
-def build_page(service: Service, users: Users) -> gr.Blocks:
-    """The chat page of a service."""
+def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | None = None) -> gr.Blocks:
+    """The chat page of a service; `fetch` as for the API."""
     # A model put together from backbones has no folder: what is looked for in none is not found.
     folder = Path(service.model.name_or_path or "no folder")
     acting = Acting(service=service, users=users)
@@ -43,11 +43,11 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
             undo = gr.Button("Undo", elem_id="undo", size="sm", scale=0, min_width=80)
         budget = gr.HTML(elem_id="budget")
         examples(folder / "examples")
-        with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel"):
+        with gr.Accordion("Examples shown first", open=False, elem_id="shots-panel") as shots_panel:
             shots = part("shots", {})
-        with gr.Accordion("What it remembers", open=False, elem_id="memory-panel"):
+        with gr.Accordion("What it remembers", open=False, elem_id="memory-panel") as memory_panel:
             memory = part("memory", {})
-        with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel"):
+        with gr.Accordion("What it looked at, and its gates", open=False, elem_id="look-panel") as look_panel:
             looking = part("looking", {})
             gates = gr.Slider(
                 0, 1, value=1, step=0.05, label="Gates: 0 is the language model alone, 1 as trained", elem_id="gates"
@@ -58,7 +58,7 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
             gr.HTML(card.about(describe(service.name, service.model)))
 
-        view = [history, notice, box, stop, shelf, shots, budget, looking, memory]
+        view = [history, notice, box, stop, shelf, shots, budget, looking, memory, look_panel]
 
         def answer(event: Callable[..., Any], act: Callable[..., Any], inputs: list[Any]) -> None:
             # Our own queue tells a place, so gradio's lets everybody in.
@@ -75,7 +75,9 @@ def build_page(service: Service, users: Users) -> gr.Blocks:
         act(shelf.submit, acting.on_shelf, [state, shelf])
         act(shots.submit, acting.on_shots, [state, shots])
         act(memory.submit, acting.on_memory, [state, memory])
-        add_endpoints(service)
+        for panel in (shots_panel, memory_panel):
+            act(panel.expand, acting.unfold, [state])
+        add_endpoints(service, users, fetch)
         stop.click(_stop, state, queue=False, show_progress="hidden", api_visibility="private")
     return page
 

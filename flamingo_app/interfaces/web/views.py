@@ -7,13 +7,16 @@ from typing import Any, NamedTuple, cast
 
 import gradio as gr
 
-from flamingo_app.conversation import Example, Picture
+from flamingo_app.conversation import Picture
 from flamingo_app.conversation.session import budget as window_budget
 from flamingo_app.conversation.store import Saved, SavedTurn
 from flamingo_app.errors import FlamingoError
 from flamingo_app.interfaces.service import Service
 from flamingo_app.interfaces.web.drafts import KEPT
 from flamingo_app.prompt import Mark, encode, said
+
+NUM_SIMILAR = 4
+"""How many similar examples are chosen where nobody says."""
 
 KEEP: Any = cast(Any, gr).skip()
 """A part of the page stays as it is."""
@@ -31,6 +34,7 @@ class View(NamedTuple):
     budget: Any = KEEP
     looking: Any = KEEP
     memory: Any = KEEP
+    look_panel: Any = KEEP
 
 
 def line(words: str) -> str:
@@ -59,20 +63,22 @@ def bubbles(identity: str | None, turns: tuple[SavedTurn, ...], *, live: bool = 
     ]
 
 
-def shots(service: Service, identity: str | None, examples: tuple[Example, ...], sets: list[str]) -> dict[str, Any]:
+def shots(service: Service, saved: Saved, sets: list[str]) -> dict[str, Any]:
     """The examples of a conversation, with what each costs of the window."""
     tokenizer = service.processor.tokenizer
     return {
         "shots": [
             {
                 "path": f"{KEPT}{example.picture.name}",
-                "url": address(identity, example.picture),
+                "url": address(saved.id, example.picture),
                 "text": example.text,
                 "tokens": len(encode((Mark.IMAGE, *said(example.text), Mark.END_OF_CHUNK), tokenizer)),
             }
-            for example in examples
+            for example in saved.examples
         ],
         "sets": sets,
+        "pool": saved.pool,
+        "number": saved.num_similar or NUM_SIMILAR,
     }
 
 

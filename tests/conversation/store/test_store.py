@@ -24,7 +24,7 @@ from flamingo_app.conversation.store import Store
 from flamingo_app.conversation.store.database import open_database
 from flamingo_app.conversation.store.portable import from_json, to_archive, to_json
 from flamingo_app.conversation.store.tables import metadata
-from flamingo_app.errors import ConversationError, FlamingoError, PictureError, StoreError
+from flamingo_app.errors import ConversationError, FlamingoError, PictureError, StoreError, WentOnError
 
 
 def image(seed: int, side: int = 8) -> Image.Image:
@@ -104,6 +104,24 @@ def test_asking_again_replaces_what_came_after(store: Store, owner: str, chat: s
     store.cut(owner, chat, 0)
     with pytest.raises(ConversationError, match="went on elsewhere"):
         store.answer(owner, chat, 0, "of a turn that is gone", "whole")
+
+
+def test_a_turn_that_was_asked_meanwhile_stays(store: Store, owner: str, chat: str):
+    with pytest.raises(WentOnError):
+        store.ask(owner, chat, 1, ("at once",), replaces=False)
+    store.ask(owner, chat, 2, ("first",), replaces=False)
+    store.ask(owner, chat, 2, ("edited elsewhere",))
+    with pytest.raises(WentOnError):
+        store.answer(owner, chat, 2, "to the first", "whole", said=("first",))
+    store.answer(owner, chat, 2, "to the other", "whole", said=("edited elsewhere",))
+    assert store.load(owner, chat).turns[2].answer == "to the other"
+
+
+def test_the_pool_of_similar_examples_is_kept_and_branched(store: Store, owner: str, chat: str):
+    assert store.load(owner, chat).pool == ""
+    store.choose(owner, chat, pool="pets", num_similar=3)
+    for identity in (chat, store.branch(owner, chat, 1)):
+        assert (store.load(owner, identity).pool, store.load(owner, identity).num_similar) == ("pets", 3)
 
 
 def test_renaming_branching_and_deleting(store: Store, owner: str, chat: str):

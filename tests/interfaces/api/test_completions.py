@@ -266,7 +266,7 @@ def converse(client: openai.OpenAI, number: int, turns: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("chats", "turns"), [(6, 3), pytest.param(32, 10, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
+    ("chats", "turns"), [(4, 3), pytest.param(32, 10, marks=[pytest.mark.long, pytest.mark.timeout(3600)])]
 )
 def test_many_conversations_at_once_are_each_as_alone(client: openai.OpenAI, chats: int, turns: int):
     patient = client.with_options(max_retries=8)
