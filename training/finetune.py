@@ -28,7 +28,7 @@ from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
 from flamingo_app.model.backbones import fingerprint
-from training import checkpoint, hub, run_card, sharding
+from training import checkpoint, hub, kernels, run_card, sharding
 from training.checkpoint import Checkpoint
 from training.draw import Draw
 from training.gates import gates, warning
@@ -70,6 +70,8 @@ class Finetuning:
         settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
+        if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
+            kernels.use_faster(self.model)
         order = Order(material.ingredients, settings.seed)
         self.draw = Draw(
             order=order,
