@@ -1,7 +1,7 @@
 """The same layers by faster kernels, for training in full precision on a CPU.
 
-Matrix products come from oneDNN, which torch brings along: MKL, from which torch takes them, gives processors that are
-not Intel's kernels of half the width. GPT-2's activation comes in one piece instead of eight.
+Matrix products come from oneDNN, which torch brings along; MKL, from which torch takes them, is slower on processors
+that are not Intel's. GPT-2's activation comes in one piece instead of eight.
 """
 
 from __future__ import annotations
