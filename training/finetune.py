@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, cast
@@ -233,7 +233,7 @@ class Finetuning:
             "samples": self.draw.samples(step),
         }
 
-    def _row_losses(self, tensors: dict[str, Any]) -> Tensor:
+    def _row_losses(self, tensors: Mapping[str, Any]) -> Tensor:
         if self.material.reader.remembers:
             return remembered_losses(self.model, tensors)
         return row_losses(self.wrapped, tensors)
