@@ -20,8 +20,9 @@ help: ## this list
 chat: $(VENV)/installed ## the chat page on the starter model; also MODEL=... HOST=... PORT=...
 	$(BIN)/python app.py --model "$(MODEL)" --host "$(HOST)" --port "$(PORT)"
 
+# A core for each worker, and for each a single thread; the tests of a file share what they set up, so they stay together.
 test: $(VENV)/installed-dev ## every test; the browser tests too where a Chromium is found
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 long: $(VENV)/installed-dev ## the laws at length: every kill of every kind of run; an hour or more
 	$(BIN)/python -m pytest -m long --timeout 7200

@@ -32,6 +32,7 @@ from benchmarks.finetuning_peers import GATE
 from benchmarks.stepping import BATCH, TOKENS, descend, report, words
 from flamingo_app.config import CLIP_VIT_B32, FlamingoConfig
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from training.kernels import use_faster
 from training.objective import row_losses
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,8 @@ def _ours(*, cached: bool = False, peers: bool = False) -> Callable[[], None]:
     model.train(peers)  # frozen parts drop nothing out where `training.train` steps
     if peers:
         model.get_input_embeddings().requires_grad_(True)
+    else:
+        use_faster(model)
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = AdamW(learning, lr=1e-4, fused=None if peers else True)
     batch = {

@@ -79,22 +79,23 @@ def lint(ingredient: Ingredient, reader: Reader, *, most: int | None = None) -> 
 def _note(found: Findings, sample: Sample, cut: Cut, reader: Reader) -> None:
     found.cut += cut.cut > 0
     found.pictures += len(cut.pictures)
-    said = Counter(pictures for _, weight, pictures, _ in cut.row if weight > 0)
+    said = Counter(pictures for _, weight, pictures, _ in cut.tokens if weight > 0)
     found.silent += sum(not said[number] for number in range(1, len(cut.pictures) + 1))
-    found.lengths.append(len(cut.row))
+    found.lengths.append(len(cut.tokens))
     if len(found.examples) < SHOWN:
         found.examples.append(f"{sample.name}: {as_seen(cut, reader)}")
 
 
 def as_seen(cut: Cut, reader: Reader) -> str:
-    """A row as the model reads it; what it is to learn stands between [ and ]."""
-    pieces: list[str] = []
+    """A row as the model reads it; what it is to learn stands between [ and ], after the turns to remember."""
+    decode = reader.processor.tokenizer.decode
+    pieces = [f"(remembered: {decode([token for token, *_ in tokens])}) " for tokens, _ in cut.turns]
     learning = False
     for token, weight, _, _ in cut.row:
         if (weight > 0) != learning:
             pieces.append("]" if learning else "[")
             learning = weight > 0
-        pieces.append(reader.processor.tokenizer.decode([token]))
+        pieces.append(decode([token]))
     return "".join(pieces) + "]" * learning
 
 

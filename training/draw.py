@@ -68,8 +68,8 @@ class Draw:
         places = [self.order[index] for index in self.indices(step, number)]
         skipped: list[str] = []
         rows = [self._row(place, skipped) for place in places]
-        batch = self.reader.batch([cut for cut, _ in rows], [pictures for _, pictures in rows])
-        batch["patches" if self.cache else "pixel_values"] = batch.pop("pictures")
+        form = "patches" if self.cache else "pixel_values"
+        batch = self.reader.batch([cut for cut, _ in rows], [pictures for _, pictures in rows], form)
         weights = [self.order.ingredients[place.ingredient].loss_weight for place in places]
         counted = [self.last is None or index < self.last for index in self.indices(step, number)]
         labels = (batch["weights"][:, 1:] > 0) & torch.tensor(counted)[:, None]

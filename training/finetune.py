@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch import Tensor
 from torch.optim import AdamW
 from tqdm import tqdm
@@ -28,7 +28,7 @@ from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
 from flamingo_app.model.backbones import fingerprint
-from training import checkpoint, hub, run_card, sharding
+from training import checkpoint, hub, kernels, run_card, sharding
 from training.checkpoint import Checkpoint
 from training.draw import Draw
 from training.gates import gates, warning
@@ -38,6 +38,7 @@ from training.loop import drawn, share
 from training.objective import row_losses
 from training.optimizer import split
 from training.preparing import Material
+from training.remembering import remembered_losses
 from training.settings import Settings, check_continuation
 
 BETAS = (0.9, 0.98)
@@ -69,6 +70,8 @@ class Finetuning:
         settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
+        if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
+            kernels.use_faster(self.model)
         order = Order(material.ingredients, settings.seed)
         self.draw = Draw(
             order=order,
@@ -204,14 +207,15 @@ class Finetuning:
         labels = self._sum(sum(batch["labels"] for batch in batches))
         total, bad = torch.zeros((), device=self.accelerator.device), list[str]()
         for number, batch in enumerate(batches):
-            tensors = {name: tensor.to(self.accelerator.device) for name, tensor in batch["tensors"].items()}
+            tensors = send_to_device(batch["tensors"], self.accelerator.device)
             last = number + 1 == len(batches)
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
-                rows = row_losses(self.wrapped, tensors)
+                rows = self._row_losses(tensors)
                 bad += [name for name, row in zip(batch["names"], rows.tolist(), strict=True) if not math.isfinite(row)]
                 # Gradients are averaged over processes; the loss is a mean over the labels of all of them.
                 self.accelerator.backward(rows.sum() * self.accelerator.num_processes / max(1, labels))
             total += rows.detach().sum()
+        self._share_gradients()
         norm = cast(Tensor, self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.settings.clip)).item()
         self._refuse_nan(step, bad, norm, [name for batch in batches for name in batch["names"]])
         factor = share(step, self)
@@ -228,6 +232,19 @@ class Finetuning:
             "gates": gates(self.model),
             "samples": self.draw.samples(step),
         }
+
+    def _row_losses(self, tensors: Mapping[str, Any]) -> Tensor:
+        if self.material.reader.remembers:
+            return remembered_losses(self.model, tensors)
+        return row_losses(self.wrapped, tensors)
+
+    def _share_gradients(self) -> None:
+        """Average what the launcher's wrapper knows nothing of: a memory learns outside of the forward it wraps."""
+        if self.material.reader.remembers and self.accelerator.num_processes > 1:
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                    parameter.grad = cast(Tensor, self.accelerator.reduce(grad, "mean"))
 
     def _sum(self, value: Any) -> Any:
         """A number summed over processes."""

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 
 from data.documents import Sample, Source
 from data.reading import Cut, Reader
@@ -15,6 +16,7 @@ from flamingo_app.errors import FlamingoError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.prompt import Mark, Prompt, encode
 from training.objective import row_losses
+from training.remembering import remembered_losses
 from training.suites.reader import Reader as Answerer
 from training.suites.score import Score
 
@@ -94,9 +96,9 @@ def _loss(model: FlamingoForConditionalGeneration, reader: Reader, cuts: Sequenc
     total, labels = 0.0, 0
     for start in range(0, len(cuts), 8):
         rows = cuts[start : start + 8]
-        batch = reader.batch(rows, [reader.pixels(cut, "") for cut in rows])
-        batch["pixel_values"] = batch.pop("pictures")
-        total += row_losses(model, {name: tensor.to(model.device) for name, tensor in batch.items()}).sum().item()
+        batch = reader.batch(rows, [reader.pixels(cut, "") for cut in rows], "pixel_values")
+        losses = remembered_losses if reader.remembers else row_losses
+        total += losses(model, send_to_device(batch, model.device)).sum().item()
         labels += sum(cut.num_labels for cut in rows)
     return total / max(1, labels)
 

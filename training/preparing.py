@@ -66,6 +66,7 @@ def prepare(settings: Settings) -> Material:
         max_tokens=min(settings.max_tokens or room, room),
         max_images=settings.max_images,
         augment=settings.augment,
+        remembers="memory" in settings.train,
     )
     still = replace(reader, augment=False)
     looked = [lint(ingredient, still, most=settings.check_rows) for ingredient in ingredients]
@@ -83,12 +84,6 @@ def _learn(model: FlamingoForConditionalGeneration, settings: Settings) -> None:
     """Say what learns; the frozen parts stay in eval mode, without dropout."""
     model.eval()
     train_only(model, settings.train)
-    if "memory" in settings.train:
-        raise ConfigError(
-            expected="parts that single samples use, after --train",
-            got="memory, which learns from long talks",
-            remedy="leave it out; the starter's recipe trains it: training/starter/memory.py",
-        )
     if settings.lora:
         lora.add(model, settings.lora, settings.seed)
     if settings.gradient_checkpointing:

@@ -33,20 +33,19 @@ NAMES = {
 
 
 def train_only(model: nn.Module, names: Iterable[str]) -> None:
-    """Of the declared parts let those learn that are named, or "all" of them that a single sample uses: no memory.
+    """Of the declared parts let those learn that are named; "all" are those that a single sample uses: no memory.
 
     Raises:
         ConfigError: the model has no such part, or nothing in it to learn.
     """
     chosen = set(names)
+    for name in chosen - {"all"}:
+        if not any(p.numel() for full, p in model.named_parameters() if full.split(".")[0] in NAMES[name]):
+            raise ConfigError(
+                expected=f"a model with {name} to train", got="one without", remedy="leave it out of --train"
+            )
     if "all" in chosen:
-        chosen = NAMES.keys() - {"memory"}
-    else:
-        for name in chosen:
-            if not any(p.numel() for full, p in model.named_parameters() if full.split(".")[0] in NAMES[name]):
-                raise ConfigError(
-                    expected=f"a model with {name} to train", got="one without", remedy="leave it out of --train"
-                )
+        chosen = chosen - {"all"} | NAMES.keys() - {"memory"}
     wanted = {part for name in chosen for part in NAMES[name]}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.split(".")[0] in wanted and parameter.numel() > 0)

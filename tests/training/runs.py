@@ -26,9 +26,9 @@ SERVER.set_forkserver_preload(["training.finetune", "training.preparing", "train
 WORDS = ("red", "green", "blue", "gold", "grey", "pink", "teal")
 
 
-def tiny_model(folder: Path, *, gates: float = 0.5) -> Path:
-    """A tiny random model on the disk, ready to be loaded by its folder."""
-    flamingo = tiny.from_backbones(folder, special=False)
+def tiny_model(folder: Path, *, gates: float = 0.5, **fields: Any) -> Path:
+    """A tiny random model on the disk, ready to be loaded by its folder; `fields` are its config's."""
+    flamingo = tiny.from_backbones(folder, special=False, **fields)
     tiny.set_gates(flamingo, gates)
     flamingo.save_pretrained(folder / "model")
     made = make_processor(flamingo.config.vision_model, flamingo.config.text_model)
@@ -53,6 +53,27 @@ def image_folder(folder: Path, count: int) -> Path:
         lines.append(json.dumps({"file_name": f"{number}.png", "text": f"a {WORDS[number % 7]} {number % 3}"}))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
     return folder
+
+
+def documents(folder: Path, count: int, *, chunks: int = 4) -> Path:
+    """OBELICS documents of so many pictures, each with three letters of words, the last the same as the first."""
+    folder.mkdir(parents=True)
+    lines = []
+    for number in range(count):
+        shown = [number * chunks + place for place in range(chunks)]
+        for picked in shown:
+            picture(picked).save(folder / f"{picked}.png")
+        texts = [f"{picked * 37 % 1000:03}" for picked in (*shown[:-1], shown[0])]
+        lines.append(
+            json.dumps(
+                {
+                    "images": [name for picked in shown for name in (f"{picked}.png", None)],
+                    "texts": [words for text in texts for words in (None, text)],
+                }
+            )
+        )
+    (folder / "documents.jsonl").write_text("\n".join(lines) + "\n")
+    return folder / "documents.jsonl"
 
 
 def start(
