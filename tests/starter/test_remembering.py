@@ -50,9 +50,10 @@ def test_names_are_remembered_at_any_distance(distance: int):
     """And only from the talk's own memory."""
     point = f"named_{distance}_turns"
     assert MEASURED[point]["count"] >= 500
-    for control in ("truncated", "zeroed", "swapped", "blank"):
-        assert MEASURED[point]["low"] > MEASURED[f"{point}_{control}"]["high"]
+    for control in ("truncated", "zeroed", "swapped"):
         assert MEASURED[f"{point}_{control}"]["accuracy"] < 0.1
+    blank = MEASURED[f"{point}_blank"]  # that a name was told at all is still known then
+    assert MEASURED[point]["low"] > blank["high"]
 
 
 def test_the_figures_of_the_card_come_out_again(reader: Reader):
@@ -76,13 +77,16 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chat(reader: Reader, pages: Path) -> Conversation:
-    """A chat that has told names for its first pages, and has gone on until they left its window."""
+    """A chat that has told names for its first pages, and has gone on until they left its window.
+
+    What came between was answered without memory, so that no answer in the window says a name.
+    """
     chat = Conversation(reader.model, reader.processor)
     for number, name in enumerate(made_up_names(8, Random("names"))):
         chat.say(pages / f"{number}.png", f"this is a {name}.")
     number = 8
     while chat.memory is None or chat.memory.num_written < 8:
-        chat.say(pages / f"{number % 40}.png", "what is this?", settings=Settings(max_new_tokens=12))
+        chat.say(pages / f"{number % 40}.png", "what is this?", settings=Settings(max_new_tokens=12, memory=False))
         number += 1
     return chat
 

@@ -13,7 +13,7 @@ other things, were written after the fact; in the window then stand `IN_WINDOW` 
     truncated     no memory: what a model sees that cuts off what does not fit; here also what a sliding window sees
     zeroed        a memory in which nothing was written
     swapped       the memory of another talk
-    blank         the fact's pictures show nothing
+    blank         the fact's pictures show nothing; that a name was told at all is still known
     in_window     nothing has left: the whole talk as one prompt, where it fits in the model's positions
 """
 
