@@ -289,6 +289,7 @@ def test_examples_are_taught_reordered_and_saved(page: Page, picture: Path):
     open_examples(page)
     page.get_by_label("Add example pictures").set_input_files([picture, picture])
     words = page.get_by_label(re.compile("Words of example"))
+    expect(words).to_have_count(2)
     words.first.fill("a dog")
     words.last.fill("a cat")
     page.get_by_role("button", name="Move up").last.click()

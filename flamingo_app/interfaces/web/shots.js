@@ -108,10 +108,10 @@ function chosen(input, act) {
 }
 
 async function addExamples(given) {
-  for (const file of given) {
-    shots.push({ path: await send(file), url: URL.createObjectURL(file), text: "" });
-    draw();
-  }
+  const sent = [];
+  for (const file of given) sent.push({ path: await send(file), url: URL.createObjectURL(file), text: "" });
+  shots.push(...sent); // all at once: drawing takes the cursor from whoever writes
+  draw();
 }
 
 chosen(files, addExamples);
