@@ -222,8 +222,9 @@ def reply(
     settings = settings or Settings()
     window = read_window(model, processor, messages, examples)
     answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script))
+    memories = Memories() if memories is None else memories  # an empty one is false
     answer.words = _speak(
-        model, processor, window, answer, prefixes, memories or Memories(), before, stop or threading.Event(), settings
+        model, processor, window, answer, prefixes, memories, before, stop or threading.Event(), settings
     )
     return answer
 

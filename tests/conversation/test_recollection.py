@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flamingo_app.conversation import Conversation, Memories, Message, Prefixes, Settings, reply
+from flamingo_app.conversation import Conversation, Memories, Message, Prefixes, Settings, recollection, reply
 from flamingo_app.conversation.recollection import by_turns
 from flamingo_app.conversation.session import read_window
 from flamingo_app.errors import CheckpointError, PromptError
@@ -76,6 +76,18 @@ def test_states_that_are_no_longer_kept_are_made_again_to_the_bit(
     assert chat.memory is not None
     assert forgetful.memory is not None
     assert chat.memory.slots.values.equal(forgetful.memory.slots.values)
+
+
+def test_a_turn_is_written_once(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, monkeypatch: pytest.MonkeyPatch
+):
+    written: list[object] = []
+    write = recollection.write
+    monkeypatch.setattr(recollection, "write", lambda *given: (written.append(given[-1]), write(*given))[1])
+    chat = Conversation(model, processor)
+    talk(chat, range(20))
+    assert chat.memory is not None
+    assert len(written) == chat.memory.num_written
 
 
 def test_a_conversation_goes_on_from_its_memory_and_its_window_alone(
