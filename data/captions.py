@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
 
-from data.picture_book.scene import Scene, side
+from data.picture_book.scene import Placed, Scene, side
 from data.picture_book.world import OBJECTS, Object
 
 NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -178,12 +178,9 @@ def ask_colour(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Qu
 
 
 def ask_position(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Question | None:
-    if len(scene.objects) != 2 or len(scene.counts) != 2:
+    if (pair := _two_placed(scene, random)) is None:
         return None
-    first, second = random.sample(scene.objects, 2)
-    where = side(first, second)
-    if where is None:
-        return None
+    first, second, where = pair
     form = random.random()
     if form < 0.4:
         return random.choice(SIDE[where]), f"{noun(first.thing)}."
@@ -192,17 +189,25 @@ def ask_position(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> 
     return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
 
 
+def _two_placed(scene: Scene, random: Random) -> tuple[Placed, Placed, str] | None:
+    """Two different things in either order, and where the first stands; None where nobody could say."""
+    if len(scene.objects) != 2 or len(scene.counts) != 2:
+        return None
+    first, second = random.sample(scene.objects, 2)
+    where = side(first, second)
+    return None if where is None else (first, second, where)
+
+
 def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Question | None:
     """On which side something is, or what is there: what can only be told from places."""
     if len(scene.objects) == 1:
         (only,) = scene.objects
         where = side(only, replace(only, x=0.5, y=0.5)) if max(abs(only.x - 0.5), abs(only.y - 0.5)) > OFF else None
         return where and (random.choice(WHERE).format(only.thing.name), f"{PLACES[where]}.")
-    if len(scene.objects) != 2 or len(scene.counts) != 2:
+    if (pair := _two_placed(scene, random)) is None:
         return None
-    first, second = random.sample(scene.objects, 2)
-    where = side(first, second)
-    if where is None or (where in ("left", "right") and random.random() < 0.6):  # captions tell those by their order
+    first, _, where = pair
+    if where in ("left", "right") and random.random() < 0.6:  # captions tell those by their order
         return None
     if random.random() < 0.3:
         return random.choice(SIDE[where]), f"{noun(first.thing)}."

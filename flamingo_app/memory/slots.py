@@ -63,9 +63,10 @@ class CompetingSlots(nn.Module):
         num_places = slots.turns.shape[1]
         free = slots.turns == 0
         winner = free.int().argmax(dim=1, keepdim=True)
-        if not free.any(dim=1).all():  # likeness is not asked for as long as there is room
+        room = free.any(dim=1, keepdim=True)
+        if not room.all():  # likeness is not asked for as long as there is room
             alike = F.cosine_similarity(slots.values.flatten(2), turn.flatten(1)[:, None], dim=-1)
-            winner = torch.where(free.any(dim=1, keepdim=True), winner, alike.argmax(dim=1, keepdim=True))
+            winner = torch.where(room, winner, alike.argmax(dim=1, keepdim=True))
         won = torch.arange(num_places, device=turn.device) == winner
         written = slots.written + 1
         return Slots(

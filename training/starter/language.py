@@ -236,7 +236,7 @@ def bags(
     *,
     described: bool,
     pointed: bool,
-    ordered: bool = False,
+    ordered: bool,
 ) -> Tensor:
     """The words that stand at each token of an episode, (1, tokens, `BAG`) ids with -1 where there are fewer.
 
