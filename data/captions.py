@@ -140,6 +140,7 @@ RELATIVE = {
 }
 WHERE = ("where is the {}?", "where in the picture is the {}?", "on which side is the {}?")
 PLACES = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+SIDES = {side: words.split()[-1] for side, words in PLACES.items()}
 OFF = 0.12  # so far from the page's middle a thing alone must stand to be on a side
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
@@ -213,6 +214,29 @@ def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Qu
         return random.choice(SIDE[where]), f"{noun(first.thing)}."
     return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
 
+
+def list_places(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """Each of two things with its side, or the sides with what is there."""
+    if (pair := _two_placed(scene, random)) is None:
+        return []
+    first, second, where = pair
+    found = [(first.thing.name, SIDES[where]), (second.thing.name, SIDES[OPPOSITE[where]])]
+    return found if random.random() < 0.7 else [(there, name) for name, there in found]
+
+
+def list_presence(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """Things that are there and things that are not."""
+    absent = random.sample([thing for thing in vocabulary if thing not in scene.counts], random.randint(1, 3))
+    return [(thing.name, "yes") for thing in scene.counts] + [(thing.name, "no") for thing in absent]
+
+
+def list_counts(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """How many of each thing there are, and none of another."""
+    absent = random.choice([thing for thing in vocabulary if thing not in scene.counts])
+    return [(thing.plural, NUMBERS[count]) for thing, count in scene.counts.items()] + [(absent.plural, "none")]
+
+
+LISTS = (list_places, list_places, list_presence, list_counts)  # places are the hardest
 
 ASK: dict[str, Callable[[Scene, Random, Sequence[Object]], Question | None]] = {
     "what": ask_what,

@@ -222,6 +222,18 @@ def random_which_picture(things: Sequence[Object], random: Random, *, told: bool
     return which_picture([random_scene("one", [thing], random) for thing in chosen], random, told=told)
 
 
+def random_listed(things: Sequence[Object], random: Random) -> Episode:
+    """A page of two kinds or more, then a list: each word right before what the page says of it."""
+    while True:
+        scene = random_scene(random.choice(("pair", "mixed")), things, random)
+        if listed := random.choice(captions.LISTS)(scene, random, things):
+            break
+    pieces: list[Weighted] = [(Mark.IMAGE, 0.0)]
+    for word, answer in random.sample(listed, len(listed)):
+        pieces += [(f" {word}", 0.0), (f" {answer}", 1.0), (",", 0.0)]
+    return Episode(pieces=(*pieces, (Mark.END_OF_CHUNK, 0.0)), scenes=(scene,))
+
+
 Speaker = Callable[[Scene], str]
 
 
