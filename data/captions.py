@@ -290,8 +290,18 @@ def asked_about(words: str) -> str:
     return found[-1] if found else ""
 
 
+def looked_for(words: str) -> str:
+    """The thing that a question, or a list's word, is about; "" where it is about what stands beside it, or no thing.
+
+    >>> looked_for("where is the dog?"), looked_for("what is to the left of the dog?")
+    ('dog', '')
+    """
+    return "" if _BESIDE.search(words) else (_THINGS.findall(words) or [""])[-1]
+
+
 _NAMES = {name for thing in OBJECTS for name in (thing.name, thing.plural)} | {"things", "objects"}
 _THINGS = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(_NAMES, key=len, reverse=True)))})\b")
+_BESIDE = re.compile(r"\b(?:of|above|over|below|under) the\b")
 _SIDES = re.compile(r"\b(?:left|right|top|bottom|below)\b")
 
 

@@ -33,15 +33,20 @@ def remembered_losses(model: FlamingoForConditionalGeneration, batch: Mapping[st
     slots = Slots.empty(model.memory.config, batch=len(left), like=model.memory.recall_queries)
     recalled = slots.values.new_zeros(())
     if "turns" in batch:
-        slots, recalled = _written(model, slots, batch["turns"], left)
+        slots, recalled = written(model, slots, batch["turns"], left)
     rows = row_losses(partial(model, memory=model.view_memory(slots)), window)
     return rows + RECALLED * recalled * (window["weights"][:, 1:] > 0).sum(dim=1)
 
 
-def _written(
+def written(
     model: FlamingoForConditionalGeneration, slots: Slots, turns: Mapping[str, Tensor], left: Tensor
 ) -> tuple[Slots, Tensor]:
-    """The memories of rows after their turns, all rows at once; and what it costs to say the turns again."""
+    """The memories of rows after their turns, all rows at once; and what it costs to say the turns again.
+
+    Args:
+        turns: what `forward` takes of turns, each a row.
+        left: (rows, most turns), for each row the numbers of its turns in their order, -1 where there is none.
+    """
     with torch.no_grad():
         states = model.turn_states(**turns)
     mask = turns["attention_mask"].bool()
