@@ -24,10 +24,10 @@ from flamingo_app.conversation import Prefixes, Settings
 from flamingo_app.processing import FlamingoProcessor
 
 TURNS, EARLY, SPAN = 1000, 20, 40
-WHOLE, MEASURED = 64, 5
+WHOLE, MEASURED = 64, 3
 POSITIONS, WINDOW = 8192, 512
 QUESTION = "what is in this picture, and what do you think of it? tell me all that you see, please: " * 3
-ANSWER_TOKENS = 16
+ANSWER_TOKENS = 8
 
 
 def run() -> dict[str, Any]:
