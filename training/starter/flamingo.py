@@ -27,6 +27,7 @@ from data.episodes import (
     random_dialogue,
     random_listed,
     random_operated,
+    random_placed,
     random_ruled,
     random_styled,
     random_which_picture,
@@ -133,14 +134,6 @@ def asked_episode(random: Random) -> Episode:
     return dialogue([((Mark.IMAGE, captions.as_typed(questions[0], random)), answers[0])], scenes)
 
 
-def placed_episode(things: Sequence[Object], random: Random) -> Episode:
-    """One or two things on a page, asked for where they are."""
-    kind: Kind = random.choice(("one", "pair", "pair"))
-    while not (asked := captions.ask_placed(scene := random_scene(kind, things, random), random, things)):
-        pass
-    return dialogue([((Mark.IMAGE, captions.as_typed(asked[0], random)), asked[1])], [scene])
-
-
 class Draw:
     """Batches of episodes with the frozen tower's patches; the batch of a step is always the same."""
 
@@ -151,7 +144,7 @@ class Draw:
             "name": lambda random: page_episode("one", self.things, random),
             "page": lambda random: page_episode(random.choices(KINDS, SHARES)[0], self.things, random),
             "asked": asked_episode,
-            "placed": lambda random: placed_episode(self.things, random),
+            "placed": lambda random: random_placed(self.things, random),
             "listed": lambda random: random_listed(self.things, random),
             "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
             "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
