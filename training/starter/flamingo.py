@@ -81,7 +81,7 @@ LESSONS = (
     Part(
         name="listing",
         plan=Plan(
-            steps=2000, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02, workers=1
+            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02, workers=1
         ),
         phases=(
             (0.20, {"listed": 50, "page": 14, "placed": 10, "asked": 8, "dialogue": 4, "binding": 10, "which": 4}),
