@@ -1,6 +1,6 @@
 """A conversation that goes on for a thousand turns, and a memory against the whole talk as context.
 
-The second comparison has random weights at GPT-2's depth and half its width, because the starter has no positions for
+The second comparison has random weights at half of GPT-2's depth and width, because the starter has no positions for
 the whole talk. Both sides run in the same process, turn by turn; the whole talk is read in two ways: from a cache that
 grows, and anew at each turn, as open models do it.
 """
@@ -90,7 +90,7 @@ def _model(processor: FlamingoProcessor, positions: int, *, memory: bool) -> Fla
     torch.manual_seed(0)
     config = FlamingoConfig(
         text_config=GPT2Config(
-            vocab_size=len(tokenizer), n_positions=positions, n_embd=384, n_layer=12, n_head=6, bos_token_id=None
+            vocab_size=len(tokenizer), n_positions=positions, n_embd=384, n_layer=6, n_head=6, bos_token_id=None
         ),
         vision_config=load("starter")[0].config.vision_config,
         resampler=ResamplerConfig(depth=2, num_latents=64, heads=4),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -39,6 +40,7 @@ from flamingo_app.model.looking import rollout
 from flamingo_app.model.vision_encoder import VisionEncoder
 from flamingo_app.prompt import Mark, caption_prompt, encode
 from training.loop import Batch, Part, Plan, train
+from training.starter.language import asked_words, bag_of, soft_bags
 from training.starter.vision import SIZE, normalise
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -81,7 +83,7 @@ LESSONS = (
     Part(
         name="listing",
         plan=Plan(
-            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02, workers=1
+            steps=1900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02, workers=1
         ),
         phases=(
             (0.20, {"listed": 50, "page": 14, "placed": 10, "asked": 8, "dialogue": 4, "binding": 10, "which": 4}),
@@ -94,6 +96,7 @@ LESSONS = (
 )  # fmt: skip
 RATES = {"gate": 10.0}
 LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
+TOLD = 0.3  # weight of writing the answer where the language model was taught to read it
 CELLS = 6  # of a side of the tower's map
 ORDER = 0.5  # strength of what tells pictures by their order, in that of the patches
 ASKED: tuple[tuple[str, Kind], ...] = (
@@ -173,7 +176,7 @@ class Draw:
 
     def _tensors(self, episodes: Sequence[Episode]) -> Batch:
         batch = with_patches(episodes, self.tokenizer, self.vision, self.renderer)
-        return batch | {"looks": looks(episodes, self.tokenizer)}
+        return batch | {"looks": looks(episodes, self.tokenizer), "tells": tells(episodes, self.tokenizer)}
 
 
 @torch.no_grad()
@@ -214,6 +217,24 @@ def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Ba
     rows, tokens, pictures = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(3))
     shown = torch.stack([word[3] for word in found]) if found else torch.zeros(0, CELLS**2)
     return {"row": rows, "token": tokens, "picture": pictures, "cells": shown}
+
+
+def tells(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Of single pages: the tokens that name what is asked about, and the answer that the page gives there.
+
+    Returns:
+        row, token: (tokens,).
+        bag: (tokens, `BAG`) ids of the answer's words.
+    """
+    found = [
+        (row, token, bag_of((f" {answer}",), tokenizer))
+        for row, episode in enumerate(episodes)
+        if len(episode.scenes) == 1
+        for start, stop, answer in asked_words(episode, tokenizer)
+        for token in range(start, stop)
+    ]
+    rows, tokens = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(2))
+    return {"row": rows, "token": tokens, "bag": torch.stack([bag_of((), tokenizer), *(word[2] for word in found)])[1:]}
 
 
 def cells(boxes: Sequence[Placed]) -> Tensor:
@@ -257,14 +278,18 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
     """Weighted next-token loss, the share of fully weighted tokens that are right, and how far the gates are open."""
     loss, total, right, asked = torch.zeros(()), 0.0, 0, 0
     looked: list[Tensor] = []
+    told: list[Tensor] = []
     for group in batch["groups"]:
         pictures, layers, taken = {}, [], [] if len(group["looks"]["row"]) else None
         if "patches" in group:
             latents = model.resampler(group["patches"], layers if taken is not None else None)
             pictures = {"latents": latents, "image_mask": group["image_mask"]}
-        logits = model(
-            input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=taken, **pictures
-        ).logits[:, :-1]
+        with added_by(model.gated_blocks[0]) as added:
+            logits = model(
+                input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=taken, **pictures
+            ).logits[:, :-1]
+        if len(group["tells"]["row"]):
+            told.append(untold(model, added[0], group["tells"]))
         if taken is not None:
             looked.append(seen_of(taken, layers, group["looks"]))
         targets, weights = group["input_ids"][:, 1:], group["weights"][:, 1:]
@@ -273,11 +298,35 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
         full = weights == 1
         right, asked = right + int((logits.argmax(-1) == targets)[full].sum()), asked + int(full.sum())
     gates = [p.detach().tanh().abs() for name, p in model.named_parameters() if name.endswith("gate")]
-    figures = {"right": right / asked, "gates": torch.stack(gates).mean().item()}
-    if not looked:
-        return loss / total, figures
-    seen = torch.cat(looked, 1)
-    return loss / total - LOOKED * seen.clamp(min=1e-4).log().mean(), figures | {"seen": seen.mean().item()}
+    loss, figures = loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
+    if looked:
+        seen = torch.cat(looked, 1)
+        loss, figures["seen"] = loss - LOOKED * seen.clamp(min=1e-4).log().mean(), seen.mean().item()
+    if told:
+        missing = torch.cat(told)
+        loss, figures["untold"] = loss + TOLD * missing.mean(), missing.mean().item()
+    return loss, figures
+
+
+@contextmanager
+def added_by(block: nn.Module) -> Generator[list[Tensor]]:
+    """What a block adds to the tokens that go through it."""
+    added: list[Tensor] = []
+    hook = block.register_forward_hook(lambda _, given, result: added.append(result - given[0]))
+    try:
+        yield added
+    finally:
+        hook.remove()
+
+
+def untold(model: FlamingoForConditionalGeneration, added: Tensor, tells: Batch) -> Tensor:
+    """How far what the first block adds to words that are asked about is from what the language model reads there.
+
+    Its stage has put the answer's words on such words (`language.soft_bags`), so what has to be written is known.
+    """
+    wanted = soft_bags(model.get_input_embeddings(), tells["bag"])
+    distance = (added[tells["row"], tells["token"]] - wanted).square().sum(-1)
+    return distance / wanted.square().sum(-1).clamp(min=1e-6)
 
 
 def seen_of(taken: Sequence[Tensor], layers: list[Tensor], looks: Batch) -> Tensor:

@@ -20,7 +20,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from data import captions
@@ -267,14 +267,14 @@ def bags(
     bag = torch.full((*batch["input_ids"].shape, BAG), -1)
     if not described:
         return bag
-    words = [_bag((), tokenizer)]
+    words = [bag_of((), tokenizer)]
     for number, scene in enumerate(episode.scenes):
         order = f" {ORDINALS[number]}" if ordered and number < len(ORDINALS) else ""
-        words.append(_bag((order + description(scene),), tokenizer))
+        words.append(bag_of((order + description(scene),), tokenizer))
     bag[0] = torch.stack(words)[batch["text_time"][0]]
     if pointed:
-        for start, stop, answer in _pointed(episode, tokenizer):
-            bag[0, start:stop] = _bag((f" {answer}",), tokenizer)
+        for start, stop, answer in asked_words(episode, tokenizer):
+            bag[0, start:stop] = bag_of((f" {answer}",), tokenizer)
     return bag
 
 
@@ -283,12 +283,13 @@ def description(scene: Scene) -> str:
     return " photograph" if scene.style == "photo" else f" {captions.things(scene)} {scene.colour}"
 
 
-def _bag(words: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
+def bag_of(words: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> Tensor:
+    """Some words as `BAG` ids, -1 where there are fewer."""
     ids = encode(tuple(words), tokenizer)[:BAG]
     return torch.tensor(ids + [-1] * (BAG - len(ids)))
 
 
-def _pointed(episode: Episode, tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int, str]]:
+def asked_words(episode: Episode, tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, int, str]]:
     """Where a dialogue's questions name what is asked about (first token, one past the last), and the answer."""
     found: list[tuple[int, int, str]] = []
     start, place, pictures = 0, None, 0
@@ -325,10 +326,14 @@ def _logits(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
     words = model.transformer.wte
     embeddings = words(batch["input_ids"]) + batch["soft"]
     if "bag" in batch:
-        bag = batch["bag"][..., None]
-        seen = torch.where(bag >= 0, words.weight.detach()[batch["bag"].clamp(min=0)], 0.0).sum(-2)
-        embeddings = embeddings + SOFT_SCALE * WIDTH**0.5 * F.normalize(seen, dim=-1)
+        embeddings = embeddings + soft_bags(words, batch["bag"])
     return model(inputs_embeds=embeddings, attention_mask=batch["attention_mask"]).logits[:, :-1]
+
+
+def soft_bags(words: nn.Embedding, bag: Tensor) -> Tensor:
+    """What stands for bags of words, (..., `BAG`) ids, beside a token's own embedding: (..., width)."""
+    seen = torch.where(bag[..., None] >= 0, words.weight.detach()[bag.clamp(min=0)], 0.0).sum(-2)
+    return SOFT_SCALE * WIDTH**0.5 * F.normalize(seen, dim=-1)
 
 
 @torch.no_grad()
