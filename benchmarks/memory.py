@@ -25,9 +25,9 @@ from flamingo_app.processing import FlamingoProcessor
 
 TURNS, EARLY, SPAN = 1000, 20, 40
 WHOLE, MEASURED, ANEW = 64, 16, 2  # turns in all, those whose mean is taken, and those that are read anew
-POSITIONS, WINDOW = 8192, 512
-QUESTION = "what is in this picture, and what do you think of it? tell me all that you see, please: " * 3
-ANSWER_TOKENS = 8
+POSITIONS, WINDOW = 8192, 384
+QUESTION = "what is in this picture, and what do you think of it? tell me all that you see, please."
+ANSWER_TOKENS = 64  # most of a turn is the answer, as in chats
 
 
 def run() -> dict[str, Any]:
@@ -98,7 +98,7 @@ def _model(processor: FlamingoProcessor, positions: int, *, memory: bool) -> Fla
         vision_config=load("starter")[0].config.vision_config,
         resampler=ResamplerConfig(depth=2, num_latents=64, heads=4),
         gated=GatedConfig(heads=6),
-        memory=MemoryConfig(dim=384, gated=GatedConfig(heads=6)) if memory else None,
+        memory=MemoryConfig(dim=384, gated=GatedConfig(heads=6, dim_head=32)) if memory else None,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         end_of_chunk_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
