@@ -50,10 +50,13 @@ def written(
     with torch.no_grad():
         states = model.turn_states(**turns)
     mask = turns["attention_mask"].bool()
+    encode = model.memory.encoder
+    # Where reading a turn hangs on nothing that was written before it, each is read once for all rows that hold it.
+    read = None if model.memory.config.encoder == "memformer" else encode(states, slots, mask)
     latents: list[Tensor] = []
     for numbers in left.unbind(dim=1):
         there, turn = numbers >= 0, numbers.clamp(min=0)
-        told = model.memory.encoder(states[turn], slots, mask[turn])
+        told = encode(states[turn], slots, mask[turn]) if read is None else read[turn]
         after = model.memory.update(slots, told)
         slots = Slots(
             values=torch.where(there[:, None, None, None], after.values, slots.values),
