@@ -105,6 +105,12 @@ def refuse_special_tokens(text: str) -> None:
             )
 
 
+def refuse_unreadable(text: str) -> None:
+    """Raise `PromptError` for a text that is none: no tokenizer reads half of a character."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise PromptError(expected="words", got="half of a character (a lone surrogate)", remedy="take it out")
+
+
 def encode(prompt: Prompt, tokenizer: Tokenizer) -> list[int]:
     """Token ids of a prompt; only a `Mark` becomes a special token.
 

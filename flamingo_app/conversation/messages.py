@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from flamingo_app.errors import PromptError
 from flamingo_app.images import Source, open_picture
-from flamingo_app.prompt import Mark, Role, Turn, refuse_special_tokens
+from flamingo_app.prompt import Mark, Role, Turn, refuse_special_tokens, refuse_unreadable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Message:
         return Turn(role=self.role, pieces=tuple(pieces))
 
     def check(self) -> None:
-        """Raise `PromptError` for a message that says and shows nothing, or spells a special token."""
+        """Raise `PromptError` for a message that says and shows nothing, spells a special token, or cannot be read."""
         if not self.pictures and not any(part.strip() for part in self.parts if isinstance(part, str)):
             raise PromptError(
                 expected="words or a picture", got="an empty message", remedy="write something and send again"
@@ -86,6 +86,7 @@ class Message:
         for part in self.parts:
             if isinstance(part, str):
                 refuse_special_tokens(part)
+                refuse_unreadable(part)
                 if "\0" in part:  # which databases cannot keep
                     raise PromptError(expected="words", got="a character NUL", remedy="take it out")
 
@@ -98,7 +99,8 @@ class Example:
     text: str
 
     def check(self) -> None:
-        """Raise `PromptError` for an empty text, or one that spells a special token."""
+        """Raise `PromptError` for an empty text, or one that spells a special token or cannot be read."""
         if not self.text.strip():
             raise PromptError(expected="words for the picture", got="none", remedy="write what the model should say")
         refuse_special_tokens(self.text)
+        refuse_unreadable(self.text)

@@ -34,6 +34,10 @@ class Token:
     likeliest: tuple[tuple[int, float], ...] = ()
 
 
+COLDEST = 1e-6
+"""A temperature below is no number that can be divided by."""
+
+
 class Stop(StoppingCriteria):
     """Ends the answer once somebody has set the event."""
 
@@ -48,12 +52,13 @@ class Draw(LogitsProcessor):
     """Adds Gumbel noise to the log-probabilities: the likeliest of the sums is a draw (the Gumbel-max trick)."""
 
     def __init__(self, temperature: float, top_p: float = 1.0, seed: int | None = None) -> None:
-        self.temperature, self.top_p = temperature, TopPLogitsWarper(top_p)
+        self.temperature, self.top_p = max(temperature, COLDEST), TopPLogitsWarper(top_p)
         self.generator = torch.Generator()
         _ = self.generator.seed() if seed is None else self.generator.manual_seed(seed)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        kept = self.top_p(input_ids, scores.float() / self.temperature)
+        below = scores.float() - scores.float().max(dim=-1, keepdim=True).values
+        kept = self.top_p(input_ids, below / self.temperature)
         noise = -torch.empty(kept.shape).exponential_(generator=self.generator).log()
         return kept + noise.to(kept.device)
 

@@ -111,6 +111,16 @@ def test_a_temperature_draws_words_and_a_seed_draws_them_again(
         assert list(threads.map(draw, (1, 2, 3))) == drawn
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-9])
+def test_next_to_no_temperature_says_the_likeliest_words(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, temperature: float
+):
+    cold = Settings(temperature=temperature, seed=1, max_new_tokens=24)
+    likeliest = Settings(max_new_tokens=24)
+    said = ["".join(reply(model, processor, CHAT, settings=settings)) for settings in (cold, likeliest)]
+    assert said[0] == said[1]
+
+
 def test_closed_gates_are_the_language_model_alone(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
 ):

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import zipfile
+import zlib
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -61,13 +62,23 @@ def to_json(saved: Saved, pictures: Pictures) -> bytes:
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()
 
 
-def from_json(data: bytes, pictures: Pictures) -> tuple[str, list[SavedTurn], list[Example]]:
-    """Title, turns and examples of a file; its pictures are kept.
+def from_file(data: bytes, pictures: Pictures) -> tuple[str, list[SavedTurn], list[Example]]:
+    """Title, turns and examples of an archive or of the JSON alone; its pictures are kept.
 
     Raises:
         ConversationError: for what is no such file; one that fails leaves no conversation behind.
         PictureError: for a picture in it that is none.
     """
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        return _from_json(data, pictures)
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("conversation.json") as file:
+            return _from_json(file.read(MOST_BYTES + 1), pictures)
+    except (KeyError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError):
+        raise _no_file("an archive without a readable conversation.json") from None
+
+
+def _from_json(data: bytes, pictures: Pictures) -> tuple[str, list[SavedTurn], list[Example]]:
     if len(data) > MOST_BYTES:
         raise _no_file(f"more than {MOST_BYTES // 2**20} MB")
     try:
@@ -135,6 +146,4 @@ def _picture(picture: Picture) -> str:
 
 
 def _no_file(got: str) -> ConversationError:
-    return ConversationError(
-        expected="a conversation that was exported here as JSON", got=got, remedy="export it again"
-    )
+    return ConversationError(expected="a conversation that was exported here", got=got, remedy="export it again")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from http import HTTPMethod
 from typing import Any, cast
 
 import anyio
@@ -114,14 +115,18 @@ def build_api(service: Service, users: Users, *, fetch: Callable[[str], bytes] |
             answers.ticket.leave()
         return JSONResponse(completion.model_dump())
 
-    @app.api_route("/v1/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-    def nothing(request: Request, rest: str) -> Response:
-        matches = [
-            route.matches(request.scope)[0]
+    def nothing(request: Request) -> Response:
+        allowed = {
+            method
             for route in app.routes
             if isinstance(route, APIRoute) and route.name != "nothing"
-        ]
-        raise HTTPException(405 if Match.PARTIAL in matches else 404)
+            if route.matches(request.scope)[0] == Match.PARTIAL
+            for method in route.methods
+        }
+        raise HTTPException(405, headers={"Allow": ", ".join(allowed)}) if allowed else HTTPException(404)
+
+    for path in ("/health", "/ready", "/metrics", "/v1", "/v1/{rest:path}"):  # behind them all begins the page
+        app.add_api_route(path, nothing, methods=[*HTTPMethod], include_in_schema=False)
 
     return app
 

@@ -12,6 +12,7 @@ from flamingo_app.errors import PictureError
 from flamingo_app.interfaces.api.errors import ApiError
 from flamingo_app.interfaces.api.schema import ChatMessage, ChatRequest, ImagePart
 from flamingo_app.interfaces.service import Limits
+from flamingo_app.prompt import refuse_unreadable
 
 LONGEST_WHERE_NOBODY_SAYS = 4 * MAX_NEW_TOKENS
 
@@ -44,6 +45,7 @@ def read_messages(
     Raises:
         ApiError: for a chat that does not end with the user, too many pictures, or an address that is refused.
         PictureError: for what is no safe picture.
+        PromptError: for words that cannot be read.
     """
     if given[-1].role != "user":
         got = f"one of the {given[-1].role}"
@@ -56,6 +58,8 @@ def read_messages(
     messages: list[Message] = []
     before: list[str | Picture] = []
     for message in given:
+        for part in _parts(message):
+            refuse_unreadable(part if isinstance(part, str) else "")
         parts = [
             part if isinstance(part, str) else put(_bytes(part.image_url.url, fetch, limits))
             for part in _parts(message)

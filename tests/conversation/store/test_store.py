@@ -22,7 +22,7 @@ from sqlalchemy import text
 from flamingo_app.conversation import Example
 from flamingo_app.conversation.store import Store
 from flamingo_app.conversation.store.database import open_database
-from flamingo_app.conversation.store.portable import from_json, to_archive, to_json
+from flamingo_app.conversation.store.portable import from_file, to_archive, to_json
 from flamingo_app.conversation.store.tables import metadata
 from flamingo_app.errors import ConversationError, FlamingoError, PictureError, StoreError, WentOnError
 
@@ -194,10 +194,11 @@ def test_many_writers_lose_nothing(store: Store, owner: str):
 
 def test_a_conversation_goes_through_a_file(store: Store, owner: str, chat: str):
     saved = store.load(owner, chat)
-    title, turns, examples = from_json(to_json(saved, store.pictures), store.pictures)
-    again = store.load(owner, store.add(owner, title=title, kept=turns, examples=examples))
-    assert [turn.answer for turn in again.turns] == [turn.answer for turn in saved.turns]
-    assert to_json(again, store.pictures) == to_json(saved, store.pictures)
+    for write in (to_json, to_archive):
+        title, turns, examples = from_file(write(saved, store.pictures), store.pictures)
+        again = store.load(owner, store.add(owner, title=title, kept=turns, examples=examples))
+        assert [turn.answer for turn in again.turns] == [turn.answer for turn in saved.turns]
+        assert to_json(again, store.pictures) == to_json(saved, store.pictures)
     with zipfile.ZipFile(io.BytesIO(to_archive(saved, store.pictures))) as archive:
         told = archive.read("conversation.md").decode()
         assert "**You:** Is ![picture](pictures/" in told
@@ -207,12 +208,24 @@ def test_a_conversation_goes_through_a_file(store: Store, owner: str, chat: str)
         )
 
 
-@given(data=st.binary() | st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode()))
+def zipped(data: bytes, name: str, cut: int) -> bytes:
+    """An archive whose one file was damaged at a place."""
+    with zipfile.ZipFile(buffer := io.BytesIO(), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+    whole = buffer.getvalue()
+    return whole[: cut % len(whole)] + b"?" + whole[cut % len(whole) + 1 :]
+
+
+jsons = st.recursive(st.none() | st.text(), st.lists).map(lambda value: json.dumps(value).encode())
+archives = st.builds(zipped, st.binary() | jsons, st.sampled_from(["conversation.json", "other"]), st.integers(0))
+
+
+@given(data=st.binary() | jsons | archives)
 def test_whatever_is_imported_is_a_conversation_or_refused_in_one_line(data: bytes):
     from flamingo_app.conversation.store.pictures import Pictures
 
     with pytest.raises(ConversationError, match="expected a conversation that was exported"):
-        from_json(data, Pictures("memory://imports"))
+        from_file(data, Pictures("memory://imports"))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +241,7 @@ def test_whatever_is_imported_is_a_conversation_or_refused_in_one_line(data: byt
 def test_a_changed_file_is_refused(store: Store, owner: str, chat: str, change: dict[str, object], said: str):
     data = json.loads(to_json(store.load(owner, chat), store.pictures)) | change
     with pytest.raises(FlamingoError, match=said):
-        from_json(json.dumps(data).encode(), store.pictures)
+        from_file(json.dumps(data).encode(), store.pictures)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ ERRORS: list[tuple[dict[str, Any], int, str]] = [
     ({"messages": [user("")]}, 400, "empty message"),
     ({"messages": [user("<image>")]}, 400, "literal <image>"),
     ({"messages": [user("nul \0")]}, 400, "NUL"),
+    ({"messages": [user("half \ud800")]}, 400, "lone surrogate"),
+    ({"messages": [{"role": "assistant", "content": "half \udfff"}, user("a")]}, 400, "lone surrogate"),
     ({"messages": [user("x" * 400)]}, 400, "expected a message of at most"),
     ({"temperature": 3}, 400, "temperature"),
     ({"n": 0}, 400, "got n:"),
@@ -209,7 +211,10 @@ def test_curl(server: str):
     assert all(json.loads(line.removeprefix("data: "))["object"] == "chat.completion.chunk" for line in lines[:-1])
     for path, options, wanted in [
         ("/v1/nothing", (), 404),
+        ("/v1", (), 404),
+        ("/v1/models", ("-X", "OPTIONS"), 405),
         ("/v1/chat/completions", ("-X", "DELETE"), 405),
+        ("/health", ("-X", "POST"), 405),
         ("/v1/chat/completions", ("-d", "{", "-H", "Content-Type: application/json"), 400),
     ]:
         status, body = curl(server, path, *options)
