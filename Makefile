@@ -12,7 +12,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help chat test long check starter example bench peers
+.PHONY: help chat test long check starter pictures example bench peers
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -49,6 +49,10 @@ peers: $(VENV)/installed-dev ## what make bench compares fine-tuning with: open_
 
 starter: $(VENV)/installed-dev ## train the starter model again from nothing, stage by stage; resumes where it stopped
 	$(BIN)/python -m training.starter
+
+pictures: $(VENV)/installed-dev ## the README's pictures of the chat, taken anew by the browser's test
+	$(BIN)/python -m pytest tests/interfaces/test_web.py -k pictures_of_the_readme
+	cp .artifacts/docs/*.png docs/
 
 example: $(VENV)/installed-train ## fine-tune the starter to a new style on 60 pictures, in five minutes
 	$(BIN)/python -m training.train --data data/samples/train --eval-data data/samples/heldout \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -18,11 +19,15 @@ from tests.memory.test_conversation_memory import SMALL
 SPECIAL = [END_OF_CHUNK_TOKEN, IMAGE_TOKEN, "<pad>", "<unk>"]
 WORDS = ["red", "green", "dog", "cat", "bird", "one", "two", "left", "right", "a", "the", "and", "is", "user", ":", "?"]
 
+TALK = {
+    "title": "Two dogs",
+    "messages": [[{"picture": "teal.png"}, {"words": "a dog ?"}], [{"words": "and two dog ?"}]],
+}
 MEMORY = SMALL | {"num_turns": 16, "gated": tiny.SMALL_PARTS["gated"]}
 
 
 def save(folder: Path) -> Path:
-    """Save the model with an example picture; its answers never end by themselves. Returns its folder."""
+    """Save the model with things to click; its answers never end by themselves. Returns its folder."""
     vision, text = tiny.vision_folder(folder / "vision"), str(folder / "text")
     tokenizer().save_pretrained(text)
     language_model().save_pretrained(text)
@@ -36,6 +41,9 @@ def save(folder: Path) -> Path:
     make_processor(vision, text).save_pretrained(folder / "model")
     (folder / "model" / "examples").mkdir()
     Image.new("RGB", (64, 64), "hotpink").save(folder / "model" / "examples" / "a-pink-page.png")
+    (folder / "model" / "talks").mkdir()
+    Image.new("RGB", (64, 64), "teal").save(folder / "model" / "talks" / "teal.png")
+    (folder / "model" / "talks" / "talks.json").write_text(json.dumps([TALK]))
     return folder / "model"
 
 

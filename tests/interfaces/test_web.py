@@ -12,9 +12,10 @@ from typing import Literal
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 
 from flamingo_app.conversation.session import MAX_NEW_TOKENS
+from flamingo_app.model.backbones import STARTER
 from tests.interfaces import slow_model
 from tests.interfaces.serving import Served, served
 
@@ -388,6 +389,66 @@ def test_a_conversation_deleted_or_left_while_it_is_answered(page: Page):
     assert len(wait_for_the_end(page).split()) == MAX_NEW_TOKENS
 
 
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the element of this name has the focus."""
+    told = "e => [e.ariaLabel, e.textContent, e.title].map((told) => (told ?? '').trim())"
+    for _ in range(80):
+        if name in page.locator(":focus").evaluate_all(f"all => all.flatMap({told})"):
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
+def test_all_is_done_without_a_mouse(page: Page):
+    tab_to(page, "a pink page")
+    page.keyboard.press("Enter")
+    expect(chips(page)).to_have_count(1)
+    tab_to(page, "Message")
+    page.keyboard.type("a dog")
+    page.keyboard.press("Enter")
+    expect(answers(page)).to_have_count(1)
+    tab_to(page, "Stop")
+    page.keyboard.press("Enter")
+    wait_for_the_end(page)
+    tab_to(page, "Look")
+    page.keyboard.press("Enter")
+    expect(page.locator("#looking .line button")).not_to_have_count(0)
+    tab_to(page, "Edit")
+    page.keyboard.press("Enter")
+    expect(box(page)).to_have_text(re.compile("a dog"))
+    tab_to(page, "Delete a dog")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Really delete a dog")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(shelf(page)).to_have_count(0)
+
+
+def test_an_example_conversation_is_asked_message_by_message(page: Page):
+    talk = page.get_by_role("group", name="Example conversations").get_by_role("button", name="Two dogs")
+    page.screenshot(path=ARTIFACTS / "chat-empty.png")
+    talk.click()
+    expect(user_bubbles(page)).to_have_count(1)
+    expect(talk).to_be_hidden()
+    box(page).click()
+    page.keyboard.type("and a bird")  # meanwhile
+    expect(answers(page)).to_have_count(2)
+    expect(box(page)).to_have_text("and a bird")
+    wait_for_the_end(page)
+    expect(user_bubbles(page)).to_have_text(["a dog ?", "and two dog ?"])
+    expect(user_bubbles(page).first.locator("img")).to_have_js_property("naturalWidth", 64)
+    assert all(len(said.split()) == MAX_NEW_TOKENS for said in answers(page).all_inner_texts())
+    page.reload()
+    expect(answers(page)).to_have_count(2)
+
+    click(page, "New chat")
+    talk.click()
+    expect(answers(page)).to_have_count(1)
+    click(page, "Stop")  # and nothing is asked after it
+    assert len(wait_for_the_end(page).split()) < MAX_NEW_TOKENS
+    expect(user_bubbles(page)).to_have_text(["a dog ?"])
+    expect(shelf(page)).to_have_text(["a dog ?", "a dog ?"])
+
+
 def test_two_tabs_on_one_conversation_lose_nothing(browser: Browser, address: str):
     with browser.new_context() as context:
         one, other = context.new_page(), context.new_page()
@@ -465,6 +526,17 @@ def test_everything_is_back_after_a_reload_and_a_restart(browser: Browser, serve
     expect(answers(page)).to_have_count(2)
     wait_for_the_end(page)
 
+    ask(page, "once more ?")
+    expect(answers(page)).to_have_count(3)
+    server.kill()  # in the middle of an answer
+    server.start()
+    page.reload()
+    expect(page.locator("#history .status").last).to_contain_text("it was interrupted")
+    expect(answers(page)).to_have_count(2)
+    click(page, "Retry")
+    expect(answers(page)).to_have_count(3)
+    wait_for_the_end(page)
+
     stranger = browser.new_page()  # who knows the address of a conversation and of its picture
     stranger.goto(page.url)
     expect(box(stranger)).to_be_visible()
@@ -540,5 +612,28 @@ def test_the_page_fits_a_phone(browser: Browser, address: str, scheme: Literal["
         expect(phone.get_by_role("button", name="Undo")).to_be_visible()
         expect(phone.get_by_text("Loading")).to_have_count(0)
         phone.screenshot(path=ARTIFACTS / f"chat-phone-{scheme}.png")
+        expect(phone.get_by_role("button", name="Two dogs")).to_be_visible()
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390
         assert phone.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+
+
+@pytest.mark.skipif(not (STARTER / "model.safetensors").is_file(), reason="the starter is not built")
+def test_the_pictures_of_the_readme(browser: Browser, tmp_path: Path):
+    """What a newcomer does first, on the starter; `make pictures` puts what is seen into docs."""
+    with served(Path("starter"), tmp_path) as server:
+        with browser.new_page(viewport={"width": 1100, "height": 1040}) as page:
+            page.goto(server.address)
+            talks = page.get_by_role("group", name="Example conversations").get_by_role("button")
+            expect(talks).not_to_have_count(0)
+            talks.first.click()
+            expect(page.locator("#stop")).to_be_visible()
+            wait_for_the_end(page)
+            page.get_by_role("button", name="Look", exact=True).first.click()
+            expect(page.locator("#looking .line button")).not_to_have_count(0)
+            page.screenshot(path=ARTIFACTS / "docs" / "chat.png")
+        phone_size: ViewportSize = {"width": 390, "height": 800}
+        with browser.new_page(viewport=phone_size, color_scheme="dark", device_scale_factor=2) as phone:
+            phone.goto(server.address)
+            expect(phone.get_by_role("button", name="Undo")).to_be_visible()
+            expect(phone.get_by_text("Loading")).to_have_count(0)
+            phone.screenshot(path=ARTIFACTS / "docs" / "phone.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from functools import partial
@@ -16,13 +17,14 @@ from PIL import Image
 from flamingo_app.conversation import Message, Picture
 from flamingo_app.conversation.store import Saved, SavedTurn
 from flamingo_app.conversation.store.pictures import LARGEST_SIDE, Pictures
-from flamingo_app.errors import ConversationError, FlamingoError, PictureError, PromptError
+from flamingo_app.errors import CheckpointError, ConversationError, FlamingoError, PictureError, PromptError
 from flamingo_app.interfaces.cli.info import describe
 from flamingo_app.interfaces.users import Users
 from flamingo_app.interfaces.web import card, views
 from flamingo_app.interfaces.web.acting import OpenPage
 from flamingo_app.interfaces.web.drafts import Draft, read_draft, show_draft
 from flamingo_app.interfaces.web.examples import examples
+from flamingo_app.interfaces.web.talks import FACE, Talks
 from flamingo_app.interfaces.web.visitors import COOKIE, owner_of
 from tests import tiny
 
@@ -145,6 +147,33 @@ def test_examples_are_the_pictures_of_a_folder_or_nothing(tmp_path: Path):
     assert not examples(tmp_path / "missing").visible
     save(tmp_path / "two-dogs.png")
     assert 'alt="two dogs"' in str(examples(tmp_path).value)
+
+
+def test_talks_are_read_with_their_pictures_or_refused_in_one_line(tmp_path: Path):
+    assert Talks.read(tmp_path / "missing").buttons() == []
+    save(tmp_path / "page.png")
+    messages = [[{"words": "a "}, {"picture": "page.png"}], [{"words": "b"}]]
+    (tmp_path / "talks.json").write_text(json.dumps([{"title": "two", "messages": messages}]))
+    talks, pictures = Talks.read(tmp_path), Pictures("memory://talks")
+    (button,) = talks.buttons()
+    (face,) = button["faces"]
+    assert button["title"] == "two"
+    assert Picture.of(base64.b64decode(face.partition(",")[2])).open().size == (FACE, FACE)
+    (first, picture), (second,) = talks.drafts(0, pictures.put)
+    assert (first, second) == ("a ", "b")
+    assert isinstance(picture, Picture)
+    assert picture.open().size == (8, 6)
+    assert talks.drafts(1, pictures.put) == talks.drafts(-1, pictures.put) == []
+    for damaged in ("{", '[{"title": "no messages"}]', '[{"title": "a", "messages": [[{"sound": "a.wav"}]]}]'):
+        (tmp_path / "talks.json").write_text(damaged)
+        with pytest.raises(CheckpointError, match=r"expected a readable talks\.json"):
+            Talks.read(tmp_path)
+
+
+def test_the_gates_of_each_layer_are_shown():
+    told = card.gates(describe("a book", tiny.model(gates=-0.5)))
+    assert told.count("<tr>") == 2
+    assert "attention -0.46 <meter min='0' max='1' value='0.46' aria-label='attention of layer 1'>" in told
 
 
 def test_the_card_tells_backbones_world_and_measured_quality(tmp_path: Path):

@@ -21,7 +21,34 @@ from training.starter.memory import MEMORY
 EXAMPLES: tuple[tuple[Kind, str], ...] = (
     ("one", "white"), ("pair", "yellow"), ("group", "blue"), ("mixed", "green"), ("group", "pink"), ("pair", "purple"),
 )  # fmt: skip
-EXAMPLE_SIZE = 384  # pixels a side
+EXAMPLE_SIZE, TALK_SIZE = 384, 256  # pixels a side
+
+Page = tuple[Kind, tuple[str, ...], str]
+"""What is on a page, and its colour."""
+
+TALKS: tuple[tuple[str, tuple[tuple[Page | str, ...], ...]], ...] = (
+    ("What is there?", (
+        (("group", ("penguin",), "blue"), "what is this?"),
+        ("how many penguins are there?",),
+        ("what color is the background?",),
+    )),
+    ("Which picture?", (
+        (("one", ("owl",), "green"), ("one", ("cake",), "white"), ("one", ("train",), "yellow"),
+         "which picture had the cake?"),
+        ("which picture had the train?",),
+    )),
+    ("A new name", (
+        (("one", ("unicorn",), "green"), "this is a dax."),
+        (("one", ("castle",), "yellow"), "this is a wug."),
+        (("one", ("unicorn",), "pink"), "what is this called?"),
+    )),
+    ("Where is it?", (
+        (("pair", ("dog", "house"), "white"), "what do you see?"),
+        ("where is the dog?",),
+        ("is there a cat?",),
+    )),
+)  # fmt: skip
+"""Conversations to click: titles, and messages of pages and words."""
 
 
 def install(folder: Path) -> None:
@@ -44,6 +71,7 @@ def install(folder: Path) -> None:
     _halve(STARTER / "model.safetensors")
     write_world()
     write_examples()
+    write_talks()
 
 
 def write_world() -> None:
@@ -63,6 +91,29 @@ def write_examples() -> None:
         to_pil_image(renderer([scene])[0]).save(STARTER / "examples" / f"page-{number}.png", optimize=True)
 
 
+def write_talks() -> None:
+    """`talks/`: conversations that the chat offers to click, with their pages."""
+    shutil.rmtree(STARTER / "talks", ignore_errors=True)
+    (STARTER / "talks").mkdir()
+    random, renderer = Random("talks"), Renderer(TALK_SIZE)
+    talks = [
+        {"title": title, "messages": [[_part(part, random, renderer) for part in message] for message in messages]}
+        for title, messages in TALKS
+    ]
+    (STARTER / "talks" / "talks.json").write_text(json.dumps(talks, indent=1) + "\n", encoding="utf-8")
+
+
+def _part(part: Page | str, random: Random, renderer: Renderer) -> dict[str, str]:
+    """Words, or a page that is drawn beside the list."""
+    if isinstance(part, str):
+        return {"words": part}
+    kind, names, colour = part
+    scene = random_scene(kind, [thing for thing in OBJECTS if thing.name in names], random, colour=colour)
+    name = "-".join([*names, colour]) + ".png"
+    to_pil_image(renderer([scene])[0]).save(STARTER / "talks" / name, optimize=True)
+    return {"picture": name}
+
+
 def _halve(file: Path) -> None:
     tensors = {
         name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in load_file(file).items()
@@ -77,3 +128,4 @@ if __name__ == "__main__":
     torch.set_grad_enabled(False)
     write_world()
     write_examples()
+    write_talks()

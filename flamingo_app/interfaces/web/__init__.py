@@ -6,6 +6,7 @@ views       what the page shows of a conversation
 acting      what its buttons do
 endpoints   what gradio's own clients may call by name
 looking     which patches each word looked at
+talks       conversations to click in an empty chat
 composer, examples, card, parts, page    the layout
 mount       the page in front of the API
 """

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import gradio as gr
 
 from flamingo_app.conversation import Example, Message, Picture, Settings
 from flamingo_app.conversation.store import Saved, SavedTurn
-from flamingo_app.conversation.store.portable import from_json
+from flamingo_app.conversation.store.portable import from_file
 from flamingo_app.errors import ConversationError, FlamingoError, PromptError
 from flamingo_app.interfaces.desk import Ticket
 from flamingo_app.interfaces.service import Service, status_of
@@ -24,6 +24,7 @@ from flamingo_app.interfaces.web import views
 from flamingo_app.interfaces.web.drafts import Draft, read_draft, read_picture, show_draft, uploaded
 from flamingo_app.interfaces.web.looking import look_at
 from flamingo_app.interfaces.web.remembering import num_left, remembering
+from flamingo_app.interfaces.web.talks import Talks
 from flamingo_app.interfaces.web.views import View, line
 from flamingo_app.interfaces.web.visitors import owner_of
 
@@ -65,10 +66,15 @@ class OpenPage:
 
 @dataclass(frozen=True, kw_only=True)
 class Acting:
-    """A service, and what is done with it when somebody clicks."""
+    """A service, and what is done with it when somebody clicks.
+
+    Args:
+        talks: the example conversations.
+    """
 
     service: Service
     users: Users
+    talks: Talks = field(default_factory=Talks)
 
     def open(self, page: OpenPage, request: gr.Request) -> View:
         """Show the page: the conversation that its address names, or a new one."""
@@ -85,11 +91,25 @@ class Acting:
 
         def ask() -> Iterator[View]:
             owner = self._owner(request)
-            saved = self._saved(page, owner)
-            said = self._read(page, owner, payload)
-            number = len(saved.turns) if page.editing is None else page.editing
-            saved = self._with_similar(page, owner, saved, said)
-            yield from self._answer(page, owner, saved, number, said, Settings(gate_scale=float(gates)))
+            yield from self._say(page, owner, self._read(page, owner, payload), float(gates))
+
+        yield from _to_the_end(ask())
+
+    def play(self, page: OpenPage, payload: Any, gates: float | int, request: gr.Request) -> Iterator[View]:
+        """Say the messages of an example conversation one by one, until somebody stops it or goes elsewhere."""
+
+        def ask() -> Iterator[View]:
+            owner = self._owner(request)
+            number = payload.get("talk") if isinstance(payload, dict) else None
+            asked = self.talks.drafts(number, self.service.store.pictures.put) if isinstance(number, int) else []
+            if asked:
+                page.conversation = page.conversation or self.service.store.create(owner)
+            identity = page.conversation
+            for said in asked:
+                for view in self._say(page, owner, said, float(gates)):
+                    yield view._replace(draft=views.KEEP)  # which somebody may be writing
+                if page.stop.is_set() or page.conversation != identity:
+                    return
 
         yield from _to_the_end(ask())
 
@@ -179,7 +199,7 @@ class Acting:
                     page.stop.set()
                     page.turn_to(None)
             case {"do": "import", "path": str(path)}:
-                title, turns, examples = from_json(uploaded(path).read_bytes(), store.pictures)
+                title, turns, examples = from_file(uploaded(path).read_bytes(), store.pictures)
                 page.turn_to(store.add(owner, title=title, kept=turns, examples=examples))
             case _:
                 return View()
@@ -245,6 +265,13 @@ class Acting:
         chosen = similar_examples(self.service, pool, shown[-1], saved.num_similar)
         self.service.store.teach(owner, page.conversation, chosen)
         return replace(saved, examples=chosen)
+
+    def _say(self, page: OpenPage, owner: str, said: Draft, gate_scale: float) -> Iterator[View]:
+        """Answer a message at its place."""
+        saved = self._saved(page, owner)
+        number = len(saved.turns) if page.editing is None else page.editing
+        saved = self._with_similar(page, owner, saved, said)
+        yield from self._answer(page, owner, saved, number, said, Settings(gate_scale=gate_scale))
 
     def _answer(
         self, page: OpenPage, owner: str, saved: Saved, number: int, said: Draft, settings: Settings

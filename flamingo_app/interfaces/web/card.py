@@ -36,6 +36,21 @@ def about(description: dict[str, Any]) -> str:
     return "".join(sections)
 
 
+def gates(description: dict[str, Any]) -> str:
+    """How far the gates of each layer are open, as HTML."""
+    rows = [
+        f"<tr><th>layer {gate['layer']}</th>{_gate('attention', gate)}{_gate('feed-forward', gate)}</tr>"
+        for gate in description["gates"]
+    ]
+    return f"<table class='gates'>{''.join(rows)}</table>"
+
+
+def _gate(name: str, gate: dict[str, Any]) -> str:
+    value = gate[name.replace("-", "_")]
+    label = f"{name} of layer {gate['layer']}"
+    return f"<td>{name} {value:+.2f} <meter min='0' max='1' value='{abs(value):.2f}' aria-label='{label}'></meter></td>"
+
+
 def _world(objects: list[dict[str, str]]) -> str:
     trained = [thing for thing in objects if thing["stage"] == "trained"]
     things = "".join(f"<span title='{escape(thing['name'])}'>{escape(thing['emoji'])}</span>" for thing in trained)

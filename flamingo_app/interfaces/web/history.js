@@ -1,5 +1,6 @@
 // The chat. A turn is {number, said: [{words} | {picture: url}], answer, status}; what somebody typed is only ever text.
-const log = element.querySelector(".history");
+// In an empty one stand the example conversations, {title, faces: [url]}; a click has one asked message by message.
+const [log, talks] = [".history", ".talks"].map((name) => element.querySelector(name));
 const notes = { asked: "No answer: it was interrupted. Retry asks again.", stopped: "stopped", length: "cut at its longest" };
 
 function button(label, act, title) {
@@ -44,6 +45,13 @@ function turn({ number, said, answer, status, live }) {
   if (!live && notes[status]) rows.push(Object.assign(document.createElement("p"), { className: "status", textContent: notes[status] }));
   return rows;
 }
+
+talks.append(...props.talks.map(({ title, faces }, talk) => {
+  const made = Object.assign(document.createElement("button"), { type: "button" });
+  made.append(...faces.map((src) => Object.assign(document.createElement("img"), { src, alt: "" })), title);
+  made.addEventListener("click", () => { props.value = { do: "play", talk }; trigger("select"); });
+  return made;
+}));
 
 let drawn = []; // what stands there, so that a growing answer redraws its own turn alone
 function draw() {

@@ -17,6 +17,7 @@ from flamingo_app.interfaces.web.composer import composer
 from flamingo_app.interfaces.web.endpoints import add_endpoints
 from flamingo_app.interfaces.web.examples import examples
 from flamingo_app.interfaces.web.parts import part
+from flamingo_app.interfaces.web.talks import Talks
 
 KEPT_SECONDS = 3600
 """How long uploaded files are kept: what was sent with a message lives with its conversation."""
@@ -26,7 +27,9 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
     """The chat page of a service; `fetch` as for the API."""
     # A model put together from backbones has no folder: what is looked for in none is not found.
     folder = Path(service.model.name_or_path or "no folder")
-    acting = Acting(service=service, users=users)
+    talks = Talks.read(folder / "talks")
+    description = describe(service.name, service.model)
+    acting = Acting(service=service, users=users, talks=talks)
     with gr.Blocks(
         title="Flamingo", fill_height=True, analytics_enabled=False, delete_cache=(3600, KEPT_SECONDS)
     ) as page:
@@ -34,7 +37,7 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
         with gr.Sidebar(width=270, elem_id="side"):
             shelf = part("shelf", {})
         gr.HTML(card.header(service.name))
-        history = part("history", [], placeholder=card.GREETING)
+        history = part("history", [], placeholder=card.GREETING, talks=talks.buttons())
         notice = gr.HTML(elem_id="notice")
         box = composer(max_bytes=service.limits.picture_bytes, placeholder=card.INVITATION)
         with gr.Row(elem_id="buttons"):
@@ -52,11 +55,12 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
             gates = gr.Slider(
                 0, 1, value=1, step=0.05, label="Gates: 0 is the language model alone, 1 as trained", elem_id="gates"
             )
+            gr.HTML(card.gates(description))
             wild = gr.Slider(
                 0, 1.5, value=RETRY_TEMPERATURE, step=0.1, label="How wild a retry is", elem_id="temperature"
             )
         with gr.Accordion("What this model is and knows", open=False, elem_id="card"):
-            gr.HTML(card.about(describe(service.name, service.model)))
+            gr.HTML(card.about(description))
 
         view = [history, notice, box, stop, shelf, shots, budget, looking, memory, look_panel]
 
@@ -69,6 +73,7 @@ def build_page(service: Service, users: Users, fetch: Callable[[str], bytes] | N
 
         act(page.load, acting.open, [state])
         answer(box.submit, acting.send, [state, box, gates])
+        answer(history.select, acting.play, [state, history, gates])
         answer(retry.click, acting.retry, [state, wild, gates])
         act(undo.click, acting.undo, [state])
         act(history.submit, acting.on_turn, [state, history, gates])

@@ -10,6 +10,7 @@ import gradio as gr
 from flamingo_app.conversation import Picture
 from flamingo_app.conversation.session import budget as window_budget
 from flamingo_app.conversation.store import Saved, SavedTurn
+from flamingo_app.conversation.store.records import title_of
 from flamingo_app.errors import FlamingoError
 from flamingo_app.interfaces.service import Service
 from flamingo_app.interfaces.web.drafts import KEPT
@@ -99,7 +100,8 @@ def budget(service: Service, saved: Saved | None) -> str:
         read_on = service.model.config.memory is not None and saved.remembers
         told = "it has them in its memory." if read_on else "the model does not see them any more."
         words += f" The first {window.num_left_out} messages no longer fit: {told}"
-    words += " When it is full, the oldest turns leave it first, down to half."
+    following = title_of(window.next[0].parts)
+    words += f" When it is full, the oldest turns leave it first, down to half; next is “{following}”."
     return _meter(window.used, window.room, words)
 
 
