@@ -3,6 +3,23 @@ const [list, search, file, note] = ["ul", "input[type=search]", "input[type=file
 
 function say(what) { props.value = what; trigger("submit"); }
 
+// On a phone the list covers the chat: it is folded away at first, and once something was chosen.
+const side = element.closest(".sidebar");
+const isOpen = () => side.classList.contains("open");
+function fold() {
+  if (matchMedia("(max-width: 768px)").matches && isOpen()) side.querySelector(".toggle-button").click();
+}
+const opening = new MutationObserver(foldOnce);
+function foldOnce() {
+  if (!isOpen()) return;
+  opening.disconnect();
+  fold();
+}
+opening.observe(side, { attributes: true, attributeFilter: ["class"] });
+foldOnce(); // where it is open already
+
+function choose(what) { say(what); fold(); }
+
 function small(label, title, act) {
   const made = Object.assign(document.createElement("button"), { type: "button", textContent: label, title });
   made.setAttribute("aria-label", title);
@@ -13,7 +30,7 @@ function small(label, title, act) {
 function item({ id, title }, current) {
   const row = document.createElement("li");
   const name = Object.assign(document.createElement("button"), { type: "button", className: "name", textContent: title });
-  name.addEventListener("click", () => say({ do: "open", id }));
+  name.addEventListener("click", () => choose({ do: "open", id }));
   if (id === current) name.setAttribute("aria-current", "true");
   const acts = document.createElement("span");
   acts.className = "acts";
@@ -69,7 +86,7 @@ search.addEventListener("input", () => {
   clearTimeout(typing);
   typing = setTimeout(() => say({ do: "search", words: search.value }), 250);
 });
-element.querySelector(".new").addEventListener("click", () => say({ do: "new" }));
+element.querySelector(".new").addEventListener("click", () => choose({ do: "new" }));
 element.querySelector(".import").addEventListener("click", () => file.click());
 file.addEventListener("change", async () => {
   const [given] = file.files;
@@ -77,7 +94,7 @@ file.addEventListener("change", async () => {
   if (!given) return;
   note.textContent = "";
   try {
-    say({ do: "import", path: (await upload(given)).path });
+    choose({ do: "import", path: (await upload(given)).path });
   } catch (error) {
     note.textContent = `${given.name} could not be sent: ${error.message ?? error}`;
   }

@@ -25,30 +25,31 @@ def brief(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield address
 
 
+CHECKED = ("not_a_server_error", "status_code_conformance", "response_schema_conformance")
+
+
 def send(server: str, cases: int) -> Counter[tuple[str, int]]:
     """So many to the completions, a twentieth of that to every other route; how many of each came back how."""
     schema = schemathesis.openapi.from_url(f"{server}/v1/openapi.json")
-    checks = [
-        CHECKS.get_one(name)
-        for name in ("not_a_server_error", "status_code_conformance", "response_schema_conformance")
-    ]
     sent: Counter[tuple[str, int]] = Counter()
     for found in schema.get_all_operations():
         operation = found.ok()
-        share = cases if operation.label == COMPLETIONS else cases // 20
-
-        @settings(max_examples=share, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
-        @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)))
-        def check(case: schemathesis.Case, label: str = operation.label) -> None:
-            if isinstance(case.body, dict) and isinstance(case.body.get("messages"), list):
-                case.body |= {"model": "tiny"} if sent.total() % 2 else {}  # or none gets past its name
-            response = case.call(timeout=120)
-            case.validate_response(response, checks=checks)
-            sent[label, response.status_code] += 1
-
-        check()
+        send_to(operation, cases if operation.label == COMPLETIONS else cases // 20, sent)
     assert {200, 400, 404} <= {status for _, status in sent}
     return sent
+
+
+def send_to(operation: schemathesis.schemas.APIOperation, cases: int, sent: Counter[tuple[str, int]]) -> None:
+    @settings(max_examples=cases, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(case=st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode)))
+    def check(case: schemathesis.Case) -> None:
+        if isinstance(case.body, dict) and isinstance(case.body.get("messages"), list):
+            case.body |= {"model": "tiny"} if sent.total() % 2 else {}  # or none gets past its name
+        response = case.call(timeout=120)
+        case.validate_response(response, checks=[CHECKS.get_one(name) for name in CHECKED])
+        sent[operation.label, response.status_code] += 1
+
+    check()
 
 
 def num_completions(sent: Counter[tuple[str, int]]) -> int:
