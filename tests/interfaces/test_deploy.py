@@ -64,7 +64,7 @@ def test_any_of_two_replicas_goes_on_with_a_conversation(model_folder: Path, tmp
         "MODEL": str(model_folder),
         "DATA": str(tmp_path),
         "REPLICAS": "2",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
     with (tmp_path / "log").open("w") as log:
         server = subprocess.Popen(

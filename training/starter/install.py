@@ -42,9 +42,9 @@ TALKS: tuple[tuple[str, tuple[tuple[Page | str, ...], ...]], ...] = (
         (("one", ("castle",), "yellow"), "this is a wug."),
         (("one", ("unicorn",), "pink"), "what is this called?"),
     )),
-    ("Where is it?", (
+    ("Is it there?", (
         (("pair", ("dog", "house"), "white"), "what do you see?"),
-        ("where is the dog?",),
+        ("is there a dog?",),
         ("is there a cat?",),
     )),
 )  # fmt: skip
