@@ -632,7 +632,7 @@ def test_the_pictures_of_the_readme(browser: Browser, tmp_path: Path):
             page.goto(server.address)
             talks = page.get_by_role("group", name="Example conversations").get_by_role("button")
             expect(talks).not_to_have_count(0)
-            talks.nth(1).click()
+            talks.first.click()
             expect(page.locator("#stop")).to_be_visible()
             wait_for_the_end(page)
             page.get_by_role("button", name="Look", exact=True).first.click()
