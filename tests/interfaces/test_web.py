@@ -628,7 +628,7 @@ def test_the_page_fits_a_phone(browser: Browser, address: str, scheme: Literal["
 def test_the_pictures_of_the_readme(browser: Browser, tmp_path: Path):
     """What a newcomer does first, on the starter; `make pictures` puts what is seen into docs."""
     with served(Path("starter"), tmp_path) as server:
-        with browser.new_page(viewport={"width": 1100, "height": 1320}) as page:
+        with browser.new_page(viewport={"width": 1100, "height": 1540}) as page:
             page.goto(server.address)
             talks = page.get_by_role("group", name="Example conversations").get_by_role("button")
             expect(talks).not_to_have_count(0)

@@ -121,7 +121,7 @@ def build_api(service: Service, users: Users, *, fetch: Callable[[str], bytes] |
             for route in app.routes
             if isinstance(route, APIRoute) and route.name != "nothing"
             if route.matches(request.scope)[0] == Match.PARTIAL
-            for method in route.methods
+            for method in route.methods or ()
         }
         raise HTTPException(405, headers={"Allow": ", ".join(allowed)}) if allowed else HTTPException(404)
 
