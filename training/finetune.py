@@ -140,8 +140,13 @@ class Finetuning:
 
     def _resume(self) -> int:
         """The step to go on from: that of the newest whole checkpoint, or 0."""
-        found = checkpoint.latest(self.folder) if self.settings.resume else None
+        if not self.settings.resume:
+            return 0
+        found = checkpoint.latest(
+            self.folder, passed_over=lambda path: self._say(f"{path} is damaged, and passed over")
+        )
         if found is None:
+            self._say(f"no whole checkpoint in {self.folder}: beginning anew")
             return 0
         check_continuation(found.notes["settings"], self.settings.as_json())
         for what in ("processes", "data"):
@@ -155,6 +160,7 @@ class Finetuning:
         checkpoint.restore_optimizer(self.optimizer.optimizer, found.optimizer)
         self.seen, self.skipped = found.notes["seen"], found.notes["skipped"]
         self.figures = {when: Figures.from_json(each) for when, each in found.notes["figures"].items()}
+        self._say(f"going on from step {found.step} of {self.steps}")
         return found.step
 
     def train(self) -> int:
@@ -272,7 +278,7 @@ class Finetuning:
         self.skipped += len(skipped)
         if self.skipped > max(1, self.settings.max_bad * max(self.seen, 100)):
             raise TrainingError(
-                expected=f"at most {self.settings.max_bad:.0%} of the samples to be unreadable",
+                expected=f"at most {100 * self.settings.max_bad:g}% of the samples to be unreadable",
                 got=f"{self.skipped} of {self.seen} by step {step}, the last of them {skipped[-1]}",
                 remedy="look at the whole data with --check, correct it, and go on with --resume latest",
             )
@@ -306,9 +312,8 @@ class Finetuning:
 
     def _evaluate(self, when: str, step: int) -> None:
         """Measure and show; every process does the same, so that none waits for parts of the model."""
-        source = self.material.held_out
-        if source is not None:
-            figures = measure(self.model, self.material.reader, source, items=self.settings.eval_items)
+        if self.material.held_out:
+            figures = measure(self.model, self.material.reader, self.material.held_out)
             self.figures[when] = figures
             self._say("\n".join(figures.lines(when)))
             values = {"held_out/loss": figures.loss}

@@ -42,6 +42,18 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, file: str, kept: float | N
     assert found.step == 1
 
 
+def test_damaged_ones_are_told_and_make_way_for_those_that_come_after(tmp_path: Path) -> None:
+    """Also where one alone is kept, and the damaged one has the later step."""
+    (saved(tmp_path, 8) / "model.safetensors").write_bytes(b"")
+    told: list[Path] = []
+    assert checkpoint.latest(tmp_path, passed_over=told.append) is None
+    assert [path.name for path in told] == ["step-0000008"]
+    here = Checkpoint(step=2, model={"w": torch.zeros(1)}, optimizer={"0.step": torch.tensor(1.0)}, notes={})
+    assert checkpoint.save(tmp_path, here, keep=1).is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000002"]
+    assert checkpoint.latest(tmp_path) is not None
+
+
 def test_a_manifest_of_something_else_is_no_manifest(tmp_path: Path) -> None:
     (saved(tmp_path, 1) / "manifest.json").write_text("[]")
     assert checkpoint.latest(tmp_path) is None

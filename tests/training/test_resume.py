@@ -39,7 +39,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(place: Path, output: Path, mode: str, *more: str) -> list[str]:
-    held_out = ("--eval-data", str(place / "held out"), "--eval-every", "3") if mode == "plain" else ()
+    held_out = ("--eval-data", str(place / "held out"), "--eval-every", "8") if mode == "plain" else ()
     return [
         *held_out,
         *("--data", str(place / "data"), "--output", str(output), "--model", str(place / "model")),
@@ -154,6 +154,9 @@ def test_each_file_of_the_newest_checkpoint_cut_short_in_turn(
         assert found is not None
         assert before.name == f"step-{found.step:07}"
         runs.run(arguments(place, output, mode), tmp_path / "log", processes=processes)
+        told = Path(f"{tmp_path / 'log'}.0").read_text()
+        assert f"{newest.name} is damaged" in told
+        assert f"going on from step {found.step} of" in told
         same(base, output)
 
 
