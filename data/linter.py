@@ -18,6 +18,7 @@ from flamingo_app.images import open_picture
 from flamingo_app.prompt import IMAGE_TOKEN
 
 SHOWN = 2  # sample rows of each source
+NAMED = 1000  # bad rows of each source
 
 
 @dataclass(kw_only=True)
@@ -112,9 +113,11 @@ def _identity(sample: Sample) -> bytes:
 
 
 def table(findings: Sequence[Findings]) -> Iterator[str]:
-    """The findings for people: every bad row, some rows as the model reads them, and all of them in numbers."""
+    """The findings for people: bad rows, some rows as the model reads them, and all of them in numbers."""
     for found in findings:
-        yield from (f"bad  {why}" for _, why in found.bad)
+        yield from (f"bad  {why}" for _, why in found.bad[:NAMED])
+        if len(found.bad) > NAMED:
+            yield f"bad  and {len(found.bad) - NAMED} more of {found.path}"
         yield from (f"row  {example}" for example in found.examples)
     if any(found.examples for found in findings):
         yield f"The model reads these rows and learns what stands between [ and ]; {IMAGE_TOKEN} is a picture."

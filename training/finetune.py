@@ -81,7 +81,7 @@ class Finetuning:
             accumulate=settings.accumulate,
             processes=accelerator.num_processes,
             process=accelerator.process_index,
-            last=None if settings.steps else round(settings.epochs * order.epoch_length),
+            last=None if settings.steps else max(1, round(settings.epochs * order.epoch_length)),
         )
         self.steps = settings.steps or math.ceil(cast(int, self.draw.last) / self.draw.per_step)
         self.warmup = math.ceil(settings.warmup * self.steps)
@@ -146,7 +146,7 @@ class Finetuning:
             self.folder, passed_over=lambda path: self._say(f"{path} is damaged, and passed over")
         )
         if found is None:
-            self._say(f"no whole checkpoint in {self.folder}: beginning anew")
+            self._say(f"no whole checkpoint in {self.folder}: beginning at step 0")
             return 0
         check_continuation(found.notes["settings"], self.settings.as_json())
         for what in ("processes", "data"):
@@ -301,6 +301,17 @@ class Finetuning:
             )
 
     def _save(self, step: int) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            TrainingError: a weight is no number any more; the checkpoint before stays.
+        """
+        if not all(p.isfinite().all() for p in self.model.parameters() if p.requires_grad):
+            raise TrainingError(
+                expected=f"finite weights after step {step}",
+                got="some that are none",
+                remedy=f"the last good checkpoint is in {self.folder}; begin another run with a lower --learning-rate",
+            )
         if self.accelerator.is_main_process:
             state = {name: p.detach().cpu() for name, p in self.model.named_parameters() if p.requires_grad}
             tensors = checkpoint.optimizer_tensors(self.optimizer.optimizer)

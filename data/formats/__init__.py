@@ -82,9 +82,10 @@ def _open(path: str, reading: Reading, where: str) -> Source:
         case ".jsonl":
             return _lines(place, reading)
         case _:
+            what = "has neither metadata.jsonl nor shards" if place.is_dir() else "is none of these"
             raise DataError(
                 expected=f"a folder with metadata.jsonl, a .csv, .json or .jsonl file, or .tar shards {where}",
-                got=f"{path!r}, which {'is none of these' if place.exists() else 'is missing'}",
+                got=f"{path!r}, which {what if place.exists() else 'is missing'}",
                 remedy="see docs/howto/fine-tune.md for what each must hold",
             )
 

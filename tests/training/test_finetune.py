@@ -274,6 +274,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_sample(
     assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
 
 
+def test_weights_that_are_no_numbers_are_not_saved(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss of the last step cannot tell: it came before."""
+    broken = ("--steps", "1", "--learning-rate", "1e30", "--gate-rate", "1e10")
+    assert train(model, data, tmp_path / "run", *broken) == 1
+    (line,) = [said for said in capsys.readouterr().err.splitlines() if said.startswith("train: ")]
+    assert "finite weights after step 1" in line
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000000"]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_gates_that_stay_shut_are_told(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shut = runs.tiny_model(tmp_path / "shut", gates=0.0)
     assert train(shut, data, tmp_path / "run", "--steps", "2", "--learning-rate", "1e-6") == 0
@@ -319,6 +331,10 @@ def test_a_run_is_not_written_over_nor_gone_on_with_as_another(
     ("flags", "named"),
     [
         (("--train", "vision"), "--train"),
+        (("--train", ","), "--train"),
+        (("--learning-rate", "inf"), "--learning-rate"),
+        (("--dry-run",), "--push-to-hub"),
+        (("--push-to-hub", "no such name", "--dry-run"), "--push-to-hub"),
         (("--feature-cache", "x", "--augment"), "--augment"),
         (("--batch-size", "0"), "--batch-size"),
         (("--steps", "0"), "--steps"),
