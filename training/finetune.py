@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -26,7 +25,7 @@ from tqdm import tqdm
 from data.feature_cache import FeatureCache
 from data.linter import check
 from data.mixture import Order
-from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
+from flamingo_app.errors import ConfigError, TrainingError
 from flamingo_app.model.backbones import fingerprint
 from training import checkpoint, hub, kernels, run_card, sharding
 from training.checkpoint import Checkpoint
@@ -34,10 +33,10 @@ from training.draw import Draw
 from training.gates import gates, warning
 from training.held_out import Figures, measure
 from training.journal import Journal
-from training.loop import drawn, share
+from training.loop import drawn, listening, share
 from training.objective import row_losses
-from training.optimizer import split
-from training.preparing import Material
+from training.optimizer import adamw_groups
+from training.preparing import Material, fill_cache
 from training.remembering import remembered_losses
 from training.settings import Settings, check_continuation
 
@@ -91,52 +90,23 @@ class Finetuning:
         if shard and accelerator.num_processes > 1:
             self._say(sharding.shard(self.model, accelerator.device.type, accelerator.num_processes))
         self.frozen = self._hash_of_frozen()
-        optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
+        groups = adamw_groups(self.model, weight_decay=settings.weight_decay, gate_rate=settings.gate_rate)
+        optimizer = AdamW([*groups], lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}
         self.start = self._resume()
-        self.told = 0  # the number of the signal that asked for an end
+        self.told: list[int] = []  # signals that asked for an end
 
     def _cache(self) -> FeatureCache | None:
         """The feature cache, every picture in it; one process writes while the others wait."""
-        settings, material = self.settings, self.material
-        if settings.feature_cache is None:
+        if self.settings.feature_cache is None:
             return None
         self.model.to(self.accelerator.device)
-        cache = None
         with self.accelerator.main_process_first():
-            cache = FeatureCache(settings.feature_cache, self.model, material.processor)
-            if self.accelerator.is_main_process:
-                added = cache.add(self._pictures(), self.model, material.processor)
-                print(f"feature cache {cache.folder}: {added} pictures encoded, {len(cache.rows)} there")
-        return cache
-
-    def _pictures(self) -> Iterator[Any]:
-        for ingredient in self.material.ingredients:
-            for number in ingredient.kept.tolist():
-                try:
-                    yield from self.material.reader.cut(ingredient.source[number]).pictures
-                except FlamingoError:  # of a row that nobody has looked at; drawing it says so
-                    continue
+            return fill_cache(self.settings.feature_cache, self.material, write=self.accelerator.is_main_process)
 
     def _data(self) -> list[list[Any]]:
         return [[each.path, len(each.source), len(each.kept)] for each in self.material.ingredients]
-
-    def _groups(self) -> Iterator[dict[str, Any]]:
-        """AdamW's groups: gates at their own rate; decay on matrices, embeddings not among them."""
-        matrices, rest = split(self.model)
-        decay = [p for name, p in matrices.items() if not name.startswith("added_tokens")]
-        others = [p for name, p in matrices.items() if name.startswith("added_tokens")]
-        others += [p for name, p in rest.items() if not name.endswith("gate")]
-        gate = [p for name, p in rest.items() if name.endswith("gate")]
-        weight_decay = self.settings.weight_decay
-        for members, decayed, factor in (
-            (decay, weight_decay, 1.0),
-            (others, 0.0, 1.0),
-            (gate, 0.0, self.settings.gate_rate),
-        ):
-            if members:
-                yield {"params": members, "weight_decay": decayed, "factor": factor}
 
     def _resume(self) -> int:
         """The step to go on from: that of the newest whole checkpoint, or 0."""
@@ -165,7 +135,7 @@ class Finetuning:
 
     def train(self) -> int:
         """Train to the end, or until told to stop; returns the exit status."""
-        with self._listening():
+        with listening(self.told):
             return self._train()
 
     def _train(self) -> int:
@@ -191,7 +161,7 @@ class Finetuning:
             every = self.settings.eval_every
             if every and (step + 1) % every == 0 and step + 1 < self.steps:
                 self._evaluate(f"step {step + 1}", step + 1)
-            stop = self._agreed(self.told > 0)
+            stop = self._agreed(bool(self.told))
             if stop or (step + 1) % self.settings.save_every == 0 or step + 1 == self.steps:
                 if journal:
                     journal.sync()
@@ -199,7 +169,7 @@ class Finetuning:
             if stop and step + 1 < self.steps:
                 self.accelerator.end_training()
                 self._say(f"told to stop: saved step {step + 1}; go on with --resume latest")
-                return 128 + (self.told or signal.SIGTERM)
+                return 128 + (self.told[-1] if self.told else signal.SIGTERM)
         self._evaluate("after", self.steps)
         self._finish()
         return 0
@@ -350,20 +320,6 @@ class Finetuning:
             self._say(f"the model is in {self.settings.output}; talk to it: make chat MODEL={self.settings.output}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-
-    @contextmanager
-    def _listening(self) -> Generator[None]:
-        """Let a polite end of the process wait for the step under way, and for its checkpoint."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.told = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:

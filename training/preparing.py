@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from transformers.utils import logging
 
+from data.documents import Picture
+from data.feature_cache import FeatureCache
 from data.formats import Reading, open_source
 from data.linter import Findings, lint
 from data.mixture import Ingredient, open_mixture
 from data.reading import Reader
 from flamingo_app import load
-from flamingo_app.errors import ConfigError
+from flamingo_app.errors import ConfigError, FlamingoError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.trainable import train_only
 from flamingo_app.processing import FlamingoProcessor
@@ -83,6 +87,24 @@ def prepare(settings: Settings) -> Material:
         findings=findings,
         held_out=held_out,
     )
+
+
+def fill_cache(folder: Path, material: Material, *, write: bool) -> FeatureCache:
+    """A feature cache; where this process is to write it, with every picture in it."""
+    cache = FeatureCache(folder, material.model, material.processor)
+    if write:
+        added = cache.add(_pictures(material), material.model, material.processor)
+        print(f"feature cache {cache.folder}: {added} pictures encoded, {len(cache.rows)} there")
+    return cache
+
+
+def _pictures(material: Material) -> Iterator[Picture]:
+    for ingredient in material.ingredients:
+        for number in ingredient.kept.tolist():
+            try:
+                yield from material.reader.cut(ingredient.source[number]).pictures
+            except FlamingoError:  # of a row that nobody has looked at; drawing it says so
+                continue
 
 
 def _held_out(path: str, reading: Reading, items: int) -> Ingredient:
