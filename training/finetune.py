@@ -23,7 +23,6 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from data.feature_cache import FeatureCache
-from data.linter import check
 from data.mixture import Order
 from flamingo_app.errors import ConfigError, TrainingError
 from flamingo_app.model.backbones import fingerprint
@@ -52,21 +51,12 @@ class Finetuning:
         shard: spread the frozen weights over the processes.
 
     Raises:
-        ConfigError: the folder holds another run, or shards cannot be merged with adapters.
-        DataError: too much of the data is bad.
+        ConfigError: the folder holds another run.
     """
 
     def __init__(
         self, settings: Settings, material: Material, accelerator: Accelerator, *, shard: bool = False
     ) -> None:
-        check(material.findings, most_bad=settings.max_bad)
-        if shard and settings.lora:
-            raise ConfigError(
-                expected="whole language models where --lora is to be merged into one",
-                got="a launcher that shards them",
-                remedy="use training/configs/ddp.yaml, or leave --lora out",
-            )
-        settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":

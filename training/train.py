@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -126,19 +127,22 @@ def _train(settings: Settings) -> int:
     from data import linter
     from training import hub, sharding
     from training.finetune import Finetuning
-    from training.launch import accelerator, begin_tracking
+    from training.launch import accelerator, alone, begin_tracking
     from training.preparing import prepare
 
     if settings.push_to_hub:
         hub.check_name(settings.push_to_hub)
-    shard = sharding.asked()
+    shard = sharding.asked(settings)
     launched = accelerator(settings)
     material = prepare(settings)
     if launched.is_main_process:
         print("\n".join(linter.table(material.findings)), flush=True)
-    run = Finetuning(settings, material, launched, shard=shard)
-    begin_tracking(launched, settings, run.start)
-    return run.train()
+    linter.check(material.findings, most_bad=settings.max_bad)
+    settings.output.mkdir(parents=True, exist_ok=True)
+    with alone(settings.output) if launched.is_main_process else nullcontext():
+        run = Finetuning(settings, material, launched, shard=shard)
+        begin_tracking(launched, settings, run.start)
+        return run.train()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from tests.training import runs
 from training import checkpoint
+from training.launch import alone
+from training.train import main
 
 PICTURES, EPOCHS = 22, 2
 MODES = {
@@ -165,6 +167,25 @@ def test_each_file_of_the_newest_checkpoint_cut_short_in_turn(
 def test_a_run_has_no_pickles(place: Path) -> None:
     kinds = {path.suffix for path in whole(place, "plain", 1).rglob("*") if path.is_file()}
     assert kinds <= {".json", ".jsonl", ".safetensors", ".md", ".svg"}
+
+
+def test_two_runs_do_not_write_in_one_folder(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "run"
+    slow = arguments(place, output, "workers", "--epochs", "600")
+    started = runs.start(slow, tmp_path / "log")
+    while not runs.steps_done(output):
+        assert started[0].exitcode is None, Path(f"{tmp_path / 'log'}.0").read_text()[-2000:]
+        time.sleep(0.01)
+    assert main(slow) == 2
+    (line,) = [said for said in capsys.readouterr().err.splitlines() if said.startswith("train: ")]
+    assert "no other run is writing" in line
+    assert started[0].pid
+    os.kill(started[0].pid, signal.SIGKILL)
+    started[0].join()
+    with alone(output):  # while those that read ahead for it live on for seconds
+        pass
+    assert runs.finish(started) == [-9]
+    assert checkpoint.latest(output / "checkpoints") is not None
 
 
 @pytest.mark.parametrize(
