@@ -368,6 +368,9 @@ def test_what_is_missing_is_told_by_where_it_was_named(
         assert where in line
         assert "none" in line
     assert not (tmp_path / "run").exists()
+    assert train(model, data, Path("/proc/none"), "--steps", "1") == 2  # where nobody can make a folder
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'/proc/none': No such file" in line
 
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])
