@@ -18,7 +18,7 @@ from flamingo_app.images import open_picture
 from flamingo_app.prompt import IMAGE_TOKEN
 
 SHOWN = 2  # sample rows of each source
-NAMED = 20  # bad rows that are printed; all of them are written down
+NAMED = 1000  # bad rows of each source
 
 
 @dataclass(kw_only=True)
@@ -31,7 +31,7 @@ class Findings:
         bad: (row, why) of those that cannot be trained on.
         cut: rows that are longer than the model reads.
         silent: pictures with no words before the next one.
-        duplicates: rows with the same pictures and words as an earlier one.
+        duplicates: rows with the same pictures and words as an earlier one, of an earlier source too.
         lengths: tokens of each good row.
         examples: rows as the model sees them.
     """
@@ -47,17 +47,20 @@ class Findings:
     examples: list[str] = field(default_factory=list[str])
 
 
-def lint(ingredient: Ingredient, reader: Reader, *, most: int | None = None) -> tuple[Ingredient, Findings]:
+def lint(
+    ingredient: Ingredient, reader: Reader, seen: set[bytes], *, most: int | None = None
+) -> tuple[Ingredient, Findings]:
     """Look at a source's rows and leave out those that cannot be trained on.
 
     Args:
+        seen: what there was in earlier sources; what is in this one is added.
         most: look at so many rows, evenly spread; those not looked at stay in.
     """
     found = Findings(path=ingredient.path)
-    seen: set[bytes] = set()
-    count = len(ingredient.source)
-    numbers = range(count) if most is None else np.unique(np.linspace(0, count - 1, most).astype(int)).tolist()
-    for number in numbers:
+    numbers = ingredient.kept
+    if most is not None:
+        numbers = numbers[np.unique(np.linspace(0, len(numbers) - 1, most).astype(int))]
+    for number in numbers.tolist():
         found.rows += 1
         try:
             sample = ingredient.source[number]
@@ -110,7 +113,14 @@ def _identity(sample: Sample) -> bytes:
 
 
 def table(findings: Sequence[Findings]) -> Iterator[str]:
-    """The findings for people."""
+    """The findings for people: bad rows, some rows as the model reads them, and all of them in numbers."""
+    for found in findings:
+        yield from (f"bad  {why}" for _, why in found.bad[:NAMED])
+        if len(found.bad) > NAMED:
+            yield f"bad  and {len(found.bad) - NAMED} more of {found.path}"
+        yield from (f"row  {example}" for example in found.examples)
+    if any(found.examples for found in findings):
+        yield f"The model reads these rows and learns what stands between [ and ]; {IMAGE_TOKEN} is a picture."
     yield f"{'rows':>8} {'bad':>6} {'cut':>6} {'silent':>7} {'twice':>6} {'pictures':>9} {'tokens':>13}  source"
     for found in findings:
         lengths = found.lengths or [0]
@@ -123,15 +133,6 @@ def table(findings: Sequence[Findings]) -> Iterator[str]:
         "bad: left out.  cut: longer than the model reads.  silent: pictures without words after them.  "
         "twice: as an earlier row.  tokens: least, median, most."
     )
-    for found in findings:
-        for _, why in found.bad[:NAMED]:
-            yield f"bad  {why}"
-        if len(found.bad) > NAMED:
-            yield f"bad  ... and {len(found.bad) - NAMED} more of {found.path}"
-        for example in found.examples:
-            yield f"row  {example}"
-    if any(found.examples for found in findings):
-        yield f"The model reads these rows and learns what stands between [ and ]; {IMAGE_TOKEN} is a picture."
 
 
 def check(findings: Sequence[Findings], *, most_bad: float) -> None:
@@ -143,7 +144,7 @@ def check(findings: Sequence[Findings], *, most_bad: float) -> None:
     for found in findings:
         if found.rows and (len(found.bad) == found.rows or len(found.bad) > most_bad * found.rows):
             raise DataError(
-                expected=f"at most {most_bad:.0%} bad rows in {found.path}",
+                expected=f"at most {100 * most_bad:g}% bad rows in {found.path}",
                 got=f"{len(found.bad)} of {found.rows}",
                 remedy="correct the rows listed above, or allow more with --max-bad",
             )

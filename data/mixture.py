@@ -52,14 +52,16 @@ def open_mixture(path: str, reading: Reading) -> list[Ingredient]:
         DataError: a source cannot be opened, or a share or weight is no positive number.
     """
     listed: list[dict[str, Any]] = [{"path": path}]
+    where = "after --data"
     file = Path(path)
     if file.suffix == ".json" and file.is_file():
         whole = read_object(file.read_bytes(), path)
         if "sources" in whole:
+            where = f"among the sources of {path}"
             listed = [_beside(entry, file.parent, path) for entry in field(whole, "sources", list, path)]
             if not listed:
                 raise DataError(expected=f"at least one of the sources of {path}", got="none", remedy="name one")
-    return [_ingredient(entry, reading) for entry in listed]
+    return [_ingredient(entry, reading, where) for entry in listed]
 
 
 def _beside(entry: Any, folder: Path, name: str) -> dict[str, Any]:
@@ -71,13 +73,13 @@ def _beside(entry: Any, folder: Path, name: str) -> dict[str, Any]:
     return entry | {"path": found if ":" in found else str(folder / found)}
 
 
-def _ingredient(entry: dict[str, Any], reading: Reading) -> Ingredient:
+def _ingredient(entry: dict[str, Any], reading: Reading, where: str) -> Ingredient:
     share, weight = entry.get("share", 1.0), entry.get("loss_weight", 1.0)
     if not all(isinstance(number, int | float) and number > 0 for number in (share, weight)):
         raise DataError(
             expected=f"share and loss_weight of {entry['path']} above 0", got=f"{share}, {weight}", remedy="correct it"
         )
-    source = open_source(entry["path"], reading)
+    source = open_source(entry["path"], reading, where)
     return Ingredient(
         path=entry["path"], source=source, kept=np.arange(len(source)), share=float(share), loss_weight=float(weight)
     )

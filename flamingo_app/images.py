@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ FORMATS = {
 """What is decoded, and how such files are named. Pillow knows many more formats: each is one more decoder to attack."""
 
 SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+OTHER_SUFFIXES = frozenset((".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl"))
+"""Of photographs that are not decoded: who meets one among pictures names it, rather than pass it over."""
 
 # Between its limit and twice that, Pillow only warns of a decompression bomb.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
@@ -68,6 +71,11 @@ class PictureLimits:
 
 
 DEFAULT_LIMITS = PictureLimits()
+
+
+def several(pictures: Source | Iterable[Source]) -> Iterable[Source]:
+    """Pictures, of which a single one may stand alone."""
+    return (pictures,) if isinstance(pictures, Source) else pictures
 
 
 def open_picture(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> Image.Image:

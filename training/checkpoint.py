@@ -10,15 +10,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
+
+from flamingo_app.errors import TrainingError
 
 MANIFEST = "manifest.json"
 
@@ -34,8 +37,31 @@ class Checkpoint:
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
-    """Write a checkpoint under `folder` so that it is either whole or not there; older ones are pruned afterwards."""
+    """Write a checkpoint under `folder` so that it is either whole or not there; older ones are pruned afterwards, and
+    so are later ones: a run comes to an earlier step again only where those were damaged.
+
+    Raises:
+        TrainingError: it cannot be written.
+    """
     final = folder / f"step-{checkpoint.step:07d}"
+    try:
+        _write(final, checkpoint)
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(
+            expected=f"room for {final}",
+            got=str(error),
+            remedy="make some, and go on with --resume latest from the one before it",
+        ) from error
+    folders = _folders(folder)
+    kept = [path for path in folders if path <= final][-keep:]
+    for path in folders:
+        if path not in kept:
+            shutil.rmtree(path)
+    return final
+
+
+def _write(final: Path, checkpoint: Checkpoint) -> None:
+    folder = final.parent
     temporary = folder / f".{final.name}.writing"
     for left in folder.glob(".step-*.writing"):  # by a kill
         shutil.rmtree(left)
@@ -51,13 +77,14 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> Path:
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     _sync(folder)
-    for old in _folders(folder)[:-keep]:
-        shutil.rmtree(old)
-    return final
 
 
-def latest(folder: Path) -> Checkpoint | None:
-    """The newest complete checkpoint under `folder`; damaged ones are passed over."""
+def latest(folder: Path, *, passed_over: Callable[[Path], None] = lambda path: None) -> Checkpoint | None:
+    """The newest complete checkpoint under `folder`.
+
+    Args:
+        passed_over: told of each damaged one.
+    """
     for path in reversed(_folders(folder)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
@@ -69,7 +96,8 @@ def latest(folder: Path) -> Checkpoint | None:
                     notes=manifest["notes"],
                 )
         except (AttributeError, OSError, ValueError, KeyError, TypeError):
-            continue
+            pass
+        passed_over(path)
     return None
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_app import load
-from flamingo_app.errors import FlamingoError
+from flamingo_app.interfaces.cli.common import guarded
 from training.suites import captions, fewshot, labels, memory, vqa
 from training.suites.plot import plot
 from training.suites.reader import Reader
@@ -59,13 +59,13 @@ def main(argv: list[str] | None = None) -> int:
         file: Path | None = getattr(options, option)
         if file and not file.parent.is_dir():
             parser.error(f"--{option}: expected a file in a folder that exists; got {file}; make the folder first")
-    try:
-        model, processor = load(options.model)
-        chosen = list(SUITES) if options.suite == "all" else [options.suite]
-        results = evaluate(Reader(model, processor), chosen, seed=options.seed, items=options.items)
-    except FlamingoError as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 2
+    return guarded("evaluate", lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    model, processor = load(options.model)
+    chosen = list(SUITES) if options.suite == "all" else [options.suite]
+    results = evaluate(Reader(model, processor), chosen, seed=options.seed, items=options.items)
     print(table(results))
     if options.json:
         report = {"model": options.model, "seed": options.seed, "items": options.items, "suites": results}

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from types import FrameType
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -24,9 +23,8 @@ from torch.optim import AdamW
 from tqdm import tqdm
 
 from data.feature_cache import FeatureCache
-from data.linter import check
 from data.mixture import Order
-from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
+from flamingo_app.errors import ConfigError, TrainingError
 from flamingo_app.model.backbones import fingerprint
 from training import checkpoint, hub, kernels, run_card, sharding
 from training.checkpoint import Checkpoint
@@ -34,10 +32,10 @@ from training.draw import Draw
 from training.gates import gates, warning
 from training.held_out import Figures, measure
 from training.journal import Journal
-from training.loop import drawn, share
+from training.loop import drawn, listening, share
 from training.objective import row_losses
-from training.optimizer import split
-from training.preparing import Material
+from training.optimizer import adamw_groups
+from training.preparing import Material, fill_cache
 from training.remembering import remembered_losses
 from training.settings import Settings, check_continuation
 
@@ -53,21 +51,12 @@ class Finetuning:
         shard: spread the frozen weights over the processes.
 
     Raises:
-        ConfigError: the folder holds another run, or shards cannot be merged with adapters.
-        DataError: too much of the data is bad.
+        ConfigError: the folder holds another run.
     """
 
     def __init__(
         self, settings: Settings, material: Material, accelerator: Accelerator, *, shard: bool = False
     ) -> None:
-        check(material.findings, most_bad=settings.max_bad)
-        if shard and settings.lora:
-            raise ConfigError(
-                expected="whole language models where --lora is to be merged into one",
-                got="a launcher that shards them",
-                remedy="use training/configs/ddp.yaml, or leave --lora out",
-            )
-        settings.output.mkdir(parents=True, exist_ok=True)
         self.settings, self.material, self.accelerator = settings, material, accelerator
         self.model = material.model
         if accelerator.device.type == "cpu" and accelerator.mixed_precision == "no":
@@ -81,7 +70,7 @@ class Finetuning:
             accumulate=settings.accumulate,
             processes=accelerator.num_processes,
             process=accelerator.process_index,
-            last=None if settings.steps else round(settings.epochs * order.epoch_length),
+            last=None if settings.steps else max(1, round(settings.epochs * order.epoch_length)),
         )
         self.steps = settings.steps or math.ceil(cast(int, self.draw.last) / self.draw.per_step)
         self.warmup = math.ceil(settings.warmup * self.steps)
@@ -91,57 +80,33 @@ class Finetuning:
         if shard and accelerator.num_processes > 1:
             self._say(sharding.shard(self.model, accelerator.device.type, accelerator.num_processes))
         self.frozen = self._hash_of_frozen()
-        optimizer = AdamW(list(self._groups()), lr=settings.learning_rate, betas=BETAS, fused=True)
+        groups = adamw_groups(self.model, weight_decay=settings.weight_decay, gate_rate=settings.gate_rate)
+        optimizer = AdamW([*groups], lr=settings.learning_rate, betas=BETAS, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(self.model, optimizer)
         self.figures: dict[str, Figures] = {}
         self.start = self._resume()
-        self.told = 0  # the number of the signal that asked for an end
+        self.told: list[int] = []  # signals that asked for an end
 
     def _cache(self) -> FeatureCache | None:
         """The feature cache, every picture in it; one process writes while the others wait."""
-        settings, material = self.settings, self.material
-        if settings.feature_cache is None:
+        if self.settings.feature_cache is None:
             return None
         self.model.to(self.accelerator.device)
-        cache = None
         with self.accelerator.main_process_first():
-            cache = FeatureCache(settings.feature_cache, self.model, material.processor)
-            if self.accelerator.is_main_process:
-                added = cache.add(self._pictures(), self.model, material.processor)
-                print(f"feature cache {cache.folder}: {added} pictures encoded, {len(cache.rows)} there")
-        return cache
-
-    def _pictures(self) -> Iterator[Any]:
-        for ingredient in self.material.ingredients:
-            for number in ingredient.kept.tolist():
-                try:
-                    yield from self.material.reader.cut(ingredient.source[number]).pictures
-                except FlamingoError:  # of a row that nobody has looked at; drawing it says so
-                    continue
+            return fill_cache(self.settings.feature_cache, self.material, write=self.accelerator.is_main_process)
 
     def _data(self) -> list[list[Any]]:
         return [[each.path, len(each.source), len(each.kept)] for each in self.material.ingredients]
 
-    def _groups(self) -> Iterator[dict[str, Any]]:
-        """AdamW's groups: gates at their own rate; decay on matrices, embeddings not among them."""
-        matrices, rest = split(self.model)
-        decay = [p for name, p in matrices.items() if not name.startswith("added_tokens")]
-        others = [p for name, p in matrices.items() if name.startswith("added_tokens")]
-        others += [p for name, p in rest.items() if not name.endswith("gate")]
-        gate = [p for name, p in rest.items() if name.endswith("gate")]
-        weight_decay = self.settings.weight_decay
-        for members, decayed, factor in (
-            (decay, weight_decay, 1.0),
-            (others, 0.0, 1.0),
-            (gate, 0.0, self.settings.gate_rate),
-        ):
-            if members:
-                yield {"params": members, "weight_decay": decayed, "factor": factor}
-
     def _resume(self) -> int:
         """The step to go on from: that of the newest whole checkpoint, or 0."""
-        found = checkpoint.latest(self.folder) if self.settings.resume else None
+        if not self.settings.resume:
+            return 0
+        found = checkpoint.latest(
+            self.folder, passed_over=lambda path: self._say(f"{path} is damaged, and passed over")
+        )
         if found is None:
+            self._say(f"no whole checkpoint in {self.folder}: beginning at step 0")
             return 0
         check_continuation(found.notes["settings"], self.settings.as_json())
         for what in ("processes", "data"):
@@ -155,11 +120,12 @@ class Finetuning:
         checkpoint.restore_optimizer(self.optimizer.optimizer, found.optimizer)
         self.seen, self.skipped = found.notes["seen"], found.notes["skipped"]
         self.figures = {when: Figures.from_json(each) for when, each in found.notes["figures"].items()}
+        self._say(f"going on from step {found.step} of {self.steps}")
         return found.step
 
     def train(self) -> int:
         """Train to the end, or until told to stop; returns the exit status."""
-        with self._listening():
+        with listening(self.told):
             return self._train()
 
     def _train(self) -> int:
@@ -185,7 +151,7 @@ class Finetuning:
             every = self.settings.eval_every
             if every and (step + 1) % every == 0 and step + 1 < self.steps:
                 self._evaluate(f"step {step + 1}", step + 1)
-            stop = self._agreed(self.told > 0)
+            stop = self._agreed(bool(self.told))
             if stop or (step + 1) % self.settings.save_every == 0 or step + 1 == self.steps:
                 if journal:
                     journal.sync()
@@ -193,7 +159,7 @@ class Finetuning:
             if stop and step + 1 < self.steps:
                 self.accelerator.end_training()
                 self._say(f"told to stop: saved step {step + 1}; go on with --resume latest")
-                return 128 + (self.told or signal.SIGTERM)
+                return 128 + (self.told[-1] if self.told else signal.SIGTERM)
         self._evaluate("after", self.steps)
         self._finish()
         return 0
@@ -272,7 +238,7 @@ class Finetuning:
         self.skipped += len(skipped)
         if self.skipped > max(1, self.settings.max_bad * max(self.seen, 100)):
             raise TrainingError(
-                expected=f"at most {self.settings.max_bad:.0%} of the samples to be unreadable",
+                expected=f"at most {100 * self.settings.max_bad:g}% of the samples to be unreadable",
                 got=f"{self.skipped} of {self.seen} by step {step}, the last of them {skipped[-1]}",
                 remedy="look at the whole data with --check, correct it, and go on with --resume latest",
             )
@@ -295,6 +261,17 @@ class Finetuning:
             )
 
     def _save(self, step: int) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            TrainingError: a weight is no number any more; the checkpoint before stays.
+        """
+        if not all(p.isfinite().all() for p in self.model.parameters() if p.requires_grad):
+            raise TrainingError(
+                expected=f"finite weights after step {step}",
+                got="some that are none",
+                remedy=f"the last good checkpoint is in {self.folder}; begin another run with a lower --learning-rate",
+            )
         if self.accelerator.is_main_process:
             state = {name: p.detach().cpu() for name, p in self.model.named_parameters() if p.requires_grad}
             tensors = checkpoint.optimizer_tensors(self.optimizer.optimizer)
@@ -306,9 +283,8 @@ class Finetuning:
 
     def _evaluate(self, when: str, step: int) -> None:
         """Measure and show; every process does the same, so that none waits for parts of the model."""
-        source = self.material.held_out
-        if source is not None:
-            figures = measure(self.model, self.material.reader, source, items=self.settings.eval_items)
+        if self.material.held_out:
+            figures = measure(self.model, self.material.reader, self.material.held_out)
             self.figures[when] = figures
             self._say("\n".join(figures.lines(when)))
             values = {"held_out/loss": figures.loss}
@@ -334,20 +310,6 @@ class Finetuning:
             self._say(f"the model is in {self.settings.output}; talk to it: make chat MODEL={self.settings.output}")
         self.accelerator.wait_for_everyone()
         self.accelerator.end_training()
-
-    @contextmanager
-    def _listening(self) -> Generator[None]:
-        """Let a polite end of the process wait for the step under way, and for its checkpoint."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.told = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _say(self, line: str) -> None:
         if self.accelerator.is_main_process:

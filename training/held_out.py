@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
 
-from data.documents import Sample, Source
+from data.documents import Sample
+from data.mixture import Ingredient
 from data.reading import Cut, Reader
 from flamingo_app.errors import FlamingoError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -57,14 +57,15 @@ class Figures:
             yield f"  {name}\n    wanted: {wanted}\n    says:   {said}"
 
 
-def measure(model: FlamingoForConditionalGeneration, reader: Reader, source: Source, *, items: int) -> Figures:
-    """Loss and exact answers of the first samples of a source; bad rows are passed over.
+def measure(model: FlamingoForConditionalGeneration, reader: Reader, held_out: Ingredient) -> Figures:
+    """Loss and exact answers of samples, their pictures whole; what cannot be read any more is passed over.
 
     The model is left as it was.
     """
+    reader = replace(reader, augment=False)
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    samples = list(islice(_good(source, reader), items))
+    samples = list(_good(held_out, reader))
     loss = _loss(model, reader, [cut for _, cut in samples])
     pairs = [sample for sample, _ in samples if len(sample.pictures) == 1]
     asked = [_split(sample) for sample in pairs]
@@ -81,10 +82,10 @@ def measure(model: FlamingoForConditionalGeneration, reader: Reader, source: Sou
     )
 
 
-def _good(source: Source, reader: Reader) -> Iterator[tuple[Sample, Cut]]:
-    for number in range(len(source)):
+def _good(held_out: Ingredient, reader: Reader) -> Iterator[tuple[Sample, Cut]]:
+    for number in held_out.kept.tolist():
         try:
-            cut = reader.cut(sample := source[number])
+            cut = reader.cut(sample := held_out.source[number])
             reader.pixels(cut, "")
         except FlamingoError:
             continue

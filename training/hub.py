@@ -5,11 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
-from flamingo_app.errors import TrainingError
+from flamingo_app.errors import ConfigError, TrainingError
 
 KINDS = ("*.json", "*.safetensors", "*.svg", "README.md", "log.jsonl", "text/*")
+
+
+def check_name(repository: str) -> None:
+    """Refuse, before hours of training, a name that no repository can have.
+
+    Raises:
+        ConfigError: for such a name.
+    """
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        raise ConfigError(
+            expected="a repository after --push-to-hub: user/name", got=repr(repository), remedy="correct it"
+        ) from None
 
 
 def uploads(folder: Path) -> list[str]:

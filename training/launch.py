@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,6 +62,32 @@ def accelerator(settings: Settings) -> Accelerator:
             remedy="say --precision fp32, or --track none",
         ) from None
     return launched
+
+
+@contextmanager
+def alone(folder: Path) -> Generator[None]:
+    """Keep other runs out of a run's folder for as long as this process works in it; a killed one leaves it free.
+
+    Raises:
+        ConfigError: another is in it.
+    """
+    path = folder / ".lock"
+    with path.open("a") as file:
+        try:
+            # A process's own, not handed down to those that read ahead for it, which outlive a killed one by seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise ConfigError(
+                expected="a folder after --output that no other run is writing",
+                got=f"{folder}, which one is",
+                remedy="wait for it, stop it, or choose another",
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            path.unlink()
 
 
 def begin_tracking(launched: Accelerator, settings: Settings, start: int) -> None:

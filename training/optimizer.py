@@ -6,7 +6,7 @@ as strong ones. On the tiny networks here it needs about half as many steps as A
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -98,6 +98,18 @@ class Optimizers:
         for number, optimizer in enumerate(self.all):
             start = f"{number}."
             restore_optimizer(optimizer, {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)})
+
+
+def adamw_groups(module: nn.Module, *, weight_decay: float, gate_rate: float) -> Iterator[dict[str, Any]]:
+    """Groups for AdamW alone: decay on matrices, embeddings not among them; gates with a factor on their rate."""
+    matrices, rest = split(module)
+    decay = [p for name, p in matrices.items() if not name.startswith("added_tokens")]
+    others = [p for name, p in matrices.items() if name.startswith("added_tokens")]
+    others += [p for name, p in rest.items() if not name.endswith("gate")]
+    gate = [p for name, p in rest.items() if name.endswith("gate")]
+    for members, decayed, factor in ((decay, weight_decay, 1.0), (others, 0.0, 1.0), (gate, 0.0, gate_rate)):
+        if members:
+            yield {"params": members, "weight_decay": decayed, "factor": factor}
 
 
 def split(module: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -115,11 +116,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             given = getattr(self, name)
-            if given is not None and not (given > 0 if least == ABOVE_0 else given >= 0):
+            if given is not None and not (0 < given < math.inf if least == ABOVE_0 else 0 <= given < math.inf):
                 raise ConfigError(expected=f"{flag(name)} {least}", got=str(given), remedy="correct it")
-        for part in self.train:
-            if part not in PARTS:
-                raise ConfigError(expected=f"--train with some of {', '.join(PARTS)}", got=part, remedy="correct it")
+        if not self.train or set(self.train) - {*PARTS}:
+            raise ConfigError(
+                expected=f"--train with some of {', '.join(PARTS)}", got=repr(",".join(self.train)), remedy="correct it"
+            )
+        if self.dry_run and not self.push_to_hub:
+            raise ConfigError(
+                expected="--push-to-hub beside --dry-run", got="none", remedy="only to look at the data, say --check"
+            )
         if self.feature_cache and self.augment:
             raise ConfigError(
                 expected="one of --feature-cache and --augment",

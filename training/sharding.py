@@ -14,15 +14,28 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
+from flamingo_app.errors import ConfigError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.language_model import decoder_layers
+from training.settings import Settings
 
 FSDP = "ACCELERATE_USE_FSDP"  # how `accelerate launch` says so
 
 
-def asked() -> bool:
-    """Whether the launcher's config is for FSDP."""
-    return os.environ.get(FSDP, "").lower() == "true"
+def asked(settings: Settings) -> bool:
+    """Whether the launcher's config is for FSDP.
+
+    Raises:
+        ConfigError: it is, and there are adapters, which could not be merged with shards.
+    """
+    sharded = os.environ.get(FSDP, "").lower() == "true"
+    if sharded and settings.lora:
+        raise ConfigError(
+            expected="whole language models where --lora is to be merged into one",
+            got="a launcher that shards them",
+            remedy="use training/configs/ddp.yaml, or leave --lora out",
+        )
+    return sharded
 
 
 def shard(model: FlamingoForConditionalGeneration, device: str, processes: int) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from flamingo_app.errors import ConfigError, FlamingoError, TrainingError
+from flamingo_app.errors import ConfigError
+from flamingo_app.interfaces.cli.common import guarded
 from training.settings import NAMES, PARTS, PRECISIONS, TRACKERS, Settings, flag
 
 
@@ -28,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     default: Any = {name: Settings.__dataclass_fields__[name].default for name in NAMES}
 
     def add(name: str, kind: Any, help: str, **more: Any) -> None:
-        shown = "" if default[name] in (None, False, True) else f" (default: {default[name]})"
+        shown = "" if default[name] is None else f" (default: {default[name]})"
         parser.add_argument(flag(name), type=kind, default=default[name], help=help + shown, **more)
 
     parser.add_argument("--data", required=True, metavar="PATH", help="folder with metadata.jsonl, .csv, COCO .json, "
@@ -74,19 +76,19 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _parts(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def main(argv: list[str] | None = None) -> int:
     options = vars(build_parser().parse_args(argv))
     only_check = options.pop("check")
-    try:
+
+    def run() -> int:
         _need("accelerate", "scipy")
         settings = Settings(**options | {"resume": options["resume"] == "latest"})
         return _check(settings) if only_check else _train(settings)
-    except FlamingoError as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 1 if isinstance(error, TrainingError) else 2
+
+    return guarded("train", run)
 
 
 def _need(*packages: str) -> None:
@@ -123,19 +125,24 @@ def _train(settings: Settings) -> int:
             remedy="go on with it by --resume latest, or choose another",
         )
     from data import linter
-    from training import sharding
+    from training import hub, sharding
     from training.finetune import Finetuning
-    from training.launch import accelerator, begin_tracking
+    from training.launch import accelerator, alone, begin_tracking
     from training.preparing import prepare
 
-    shard = sharding.asked()
+    if settings.push_to_hub:
+        hub.check_name(settings.push_to_hub)
+    shard = sharding.asked(settings)
     launched = accelerator(settings)
     material = prepare(settings)
     if launched.is_main_process:
         print("\n".join(linter.table(material.findings)), flush=True)
-    run = Finetuning(settings, material, launched, shard=shard)
-    begin_tracking(launched, settings, run.start)
-    return run.train()
+    linter.check(material.findings, most_bad=settings.max_bad)
+    settings.output.mkdir(parents=True, exist_ok=True)
+    with alone(settings.output) if launched.is_main_process else nullcontext():
+        run = Finetuning(settings, material, launched, shard=shard)
+        begin_tracking(launched, settings, run.start)
+        return run.train()
 
 
 if __name__ == "__main__":

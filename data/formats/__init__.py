@@ -38,24 +38,29 @@ class Reading:
     similarity: float = SIMILARITY
 
 
-def open_source(path: str, reading: Reading) -> Source:
+def open_source(path: str, reading: Reading, where: str = "after --data") -> Source:
     """A source by what lies at a path.
+
+    Args:
+        where: the path stands.
 
     Raises:
         DataError: nothing there, nothing in it, or nothing that is known.
     """
     try:
-        source = _open(path, reading)
+        source = _open(path, reading, where)
     except OSError as error:
         raise DataError(
-            expected="a data set", got=f"{path!r} ({error.strerror})", remedy="check the path after --data"
+            expected=f"a data set {where}", got=f"{path!r} ({error.strerror})", remedy="check the path"
         ) from None
     if len(source) == 0:
-        raise DataError(expected="at least one record", got=f"{path!r}, which has none", remedy="check the path")
+        raise DataError(
+            expected=f"at least one record {where}", got=f"{path!r}, which has none", remedy="check the path"
+        )
     return source
 
 
-def _open(path: str, reading: Reading) -> Source:
+def _open(path: str, reading: Reading, where: str) -> Source:
     if path.startswith(BOOK):
         count = path.removeprefix(BOOK)
         return PictureBook(int(count) if count.isdecimal() else 0)
@@ -77,9 +82,10 @@ def _open(path: str, reading: Reading) -> Source:
         case ".jsonl":
             return _lines(place, reading)
         case _:
+            what = "has neither metadata.jsonl nor shards" if place.is_dir() else "is none of these"
             raise DataError(
-                expected="a folder with metadata.jsonl, a .csv, .json or .jsonl file, or .tar shards",
-                got=f"{path!r}, which {'is none of these' if place.exists() else 'is missing'}",
+                expected=f"a folder with metadata.jsonl, a .csv, .json or .jsonl file, or .tar shards {where}",
+                got=f"{path!r}, which {what if place.exists() else 'is missing'}",
                 remedy="see docs/howto/fine-tune.md for what each must hold",
             )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data.documents import Document, Sample, spell
 from data.formats.lines import field, read_object
@@ -43,9 +43,9 @@ class TarRecords:
         for shard in shards:
             found: dict[str, dict[str, Member]] = {}
             for info in _members(shard):
-                folder, _, base = info.name.rpartition("/")
-                key, dot, suffix = base.partition(".")
-                members = found.setdefault(f"{folder}/{key}" if folder else key, {})
+                path = PurePosixPath(info.name)  # to which ./a.png is a.png
+                key, dot, suffix = path.name.partition(".")
+                members = found.setdefault(str(path.parent / key), {})
                 members[f"{dot}{suffix}".lower()] = Member(shard, info.offset_data, info.size)
             self.records += [(f"{shard.name} record {key}", members) for key, members in found.items()]
 

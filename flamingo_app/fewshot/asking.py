@@ -8,7 +8,7 @@ import torch
 
 from flamingo_app.errors import PromptError
 from flamingo_app.fewshot.completion import Asked, complete
-from flamingo_app.images import Source
+from flamingo_app.images import Source, several
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import Mark, Turn, chat_prompt, refuse_special_tokens
@@ -17,7 +17,7 @@ from flamingo_app.prompt import Mark, Turn, chat_prompt, refuse_special_tokens
 def ask(
     model: FlamingoForConditionalGeneration,
     processor: FlamingoProcessor,
-    images: Sequence[Source],
+    images: Source | Sequence[Source],
     question: str,
     *,
     max_new_tokens: int = 64,
@@ -31,10 +31,11 @@ def ask(
     if not question.strip():
         raise PromptError(expected="a question", got="no words", remedy="write what you want to know")
     refuse_special_tokens(question)
-    pixels = processor.image_processor.pixels(images).to(model.device)
+    pictures = [*several(images)]
+    pixels = processor.image_processor.pixels(pictures).to(model.device)
     with torch.inference_mode():
         latents = model.encode_images(pixels[None, :, None])
-    prompt = chat_prompt([Turn(role="user", pieces=(*[Mark.IMAGE] * len(images), question))])
+    prompt = chat_prompt([Turn(role="user", pieces=(*[Mark.IMAGE] * len(pictures), question))])
     asked = Asked(prompts=[prompt], latents=list(latents))
     (answer,) = complete(model, processor, asked, max_new_tokens=max_new_tokens)
     return answer.text

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from flamingo_app.errors import DataError, PictureError
-from flamingo_app.images import SUFFIXES, Packed, Source
+from flamingo_app.images import OTHER_SUFFIXES, SUFFIXES, Packed, Source
 
 NAMES = ("file_name", "image", "path")
 """What a list may call its column of pictures."""
@@ -27,9 +27,10 @@ SHARDS = (".tar",)
 def find_pictures(given: Sequence[str]) -> dict[str, Source]:
     """Pictures by the names they have in records, in this order, each name once.
 
-    Files as they were given; folders' pictures in the order of their paths; globs' matches likewise; lists' as they
-    are listed, relative to the list; those in webdataset shards as they are packed. What is named like a picture and is
-    none, or is not there, is kept: opening it says so. In folders, hidden files and links to folders are passed over.
+    Files as they were given, but for a `./` before them; folders' pictures in the order of their paths; globs' matches
+    likewise; lists' as they are listed, relative to the list; those in webdataset shards as they are packed. What is
+    named like a picture and is none, is of a format that is not decoded, or is not there, is kept: opening it says so.
+    In folders, hidden files and links to folders are passed over.
 
     Raises:
         PictureError: for a folder, a list or a shard without pictures, or a glob that matches nothing.
@@ -40,7 +41,12 @@ def find_pictures(given: Sequence[str]) -> dict[str, Source]:
 
 def name_of(picture: Source) -> str | None:
     """What a picture is called in records; one in memory has no name."""
-    return str(picture) if isinstance(picture, str | Path | Packed) else None
+    return _plain(str(picture)) if isinstance(picture, str | Path | Packed) else None
+
+
+def _plain(path: str) -> str:
+    """One name for `a.png` and `./a.png`."""
+    return str(Path(path)) if path.startswith("./") else path
 
 
 def _expand(given: str) -> Iterator[tuple[str, Source]]:
@@ -70,7 +76,7 @@ def _leads_back(folder: Path) -> bool:
 def _files(path: str) -> list[str]:
     """The path itself, or the pictures in and below the folder that it is, and what cannot be looked into."""
     if not path or not os.path.isdir(path):  # noqa: PTH112  # Path takes no words for the current folder
-        return [path]
+        return [_plain(path)]
     pictures: list[Path] = []
 
     def cannot_look(error: OSError) -> None:
@@ -90,7 +96,8 @@ def _files(path: str) -> list[str]:
 
 def _is_picture(name: str) -> bool:
     """By its name."""
-    return Path(name).suffix.lower() in SUFFIXES and not Path(name).name.startswith(".")
+    path = Path(name)
+    return path.suffix.lower() in SUFFIXES | OTHER_SUFFIXES and not path.name.startswith(".")
 
 
 def _listed(path: str, suffix: str) -> list[str]:
@@ -141,9 +148,9 @@ def _packed(path: str) -> list[Packed]:
     try:
         with tarfile.open(path, "r:") as archive:
             members = [
-                Packed(path, member.name, member.offset_data, member.size)
+                Packed(path, _plain(member.name), member.offset_data, member.size)
                 for member in archive
-                if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES
+                if member.isreg() and Path(member.name).suffix.lower() in SUFFIXES | OTHER_SUFFIXES
             ]
     except (OSError, tarfile.TarError) as error:
         what = error.strerror if isinstance(error, OSError) else "damaged, compressed, or no archive"

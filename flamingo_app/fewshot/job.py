@@ -20,15 +20,15 @@ from flamingo_app.fewshot.journal import Journal, something_else
 from flamingo_app.fewshot.labelling import Labeller, Outcome, outcomes
 from flamingo_app.fewshot.records import Record, check_destination, standard_output, whole_file, write_records
 from flamingo_app.fewshot.shots import Shot
-from flamingo_app.images import Source, content_hash
+from flamingo_app.images import Source, content_hash, several
 from flamingo_app.model.backbones import fingerprint
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.trainable import is_trainable
 from flamingo_app.presets import check_model_name
 from flamingo_app.processing import FlamingoProcessor
 
-Images = str | Path | Mapping[str, Source] | Iterable[Source]
-"""Pictures; by names; or where they are: a path of whatever `find_pictures` takes."""
+Images = Source | Mapping[str, Source] | Iterable[Source]
+"""Pictures; one; by names; or where they are: a path of whatever `find_pictures` takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +238,7 @@ def _named(images: Images) -> Iterable[tuple[str | None, Source]]:
         return find_pictures([str(images)]).items()
     if isinstance(images, Mapping):
         return cast("Mapping[str, Source]", images).items()
-    return ((name_of(image), image) for image in images)
+    return ((name_of(image), image) for image in several(images))
 
 
 def _digest_of_weights(model: FlamingoForConditionalGeneration) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from flamingo_app.errors import FlamingoError, ShotsError
+from flamingo_app.errors import FlamingoError, PictureError, ShotsError
 from flamingo_app.images import Source, open_picture
 from flamingo_app.prompt import refuse_special_tokens
 
@@ -21,8 +22,14 @@ class Shot:
     text: str
 
 
-def read_shots(path: str | Path) -> list[Shot]:
+def read_shots(
+    path: str | Path, *, option: str = "--shots", left_out: Callable[[ShotsError], None] | None = None
+) -> list[Shot]:
     """Read a file of lines `{"image": path, "text": words}`, the paths relative to the file.
+
+    Args:
+        option: what the path was given by.
+        left_out: told of each picture that cannot be opened, whose line is left out then; None raises.
 
     Raises:
         ShotsError: the file or a line of it cannot be read, or the picture that a line names; it says which line.
@@ -33,7 +40,7 @@ def read_shots(path: str | Path) -> list[Shot]:
     except (OSError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ShotsError(
-            expected="a shots file", got=f"{str(path)!r}: {what}", remedy="check the path after --shots"
+            expected="a shots file", got=f"{str(path)!r}: {what}", remedy=f"check the path after {option}"
         ) from None
     shots: list[Shot] = []
     for number, line in enumerate(lines, start=1):
@@ -42,10 +49,15 @@ def read_shots(path: str | Path) -> list[Shot]:
                 shots.append(_read_shot(line, path.parent))
             except FlamingoError as error:
                 where = f"{error.got} in line {number} of {str(path)!r}"
-                raise ShotsError(expected=error.expected, got=where, remedy=error.remedy) from None
+                named = ShotsError(expected=error.expected, got=where, remedy=error.remedy)
+                if left_out is None or not isinstance(error, PictureError):
+                    raise named from None
+                left_out(named)
     if not shots:
         raise ShotsError(
-            expected="at least one shot", got=f"{str(path)!r}, which has none", remedy="write one JSON object a line"
+            expected=f"at least one picture and its text after {option}",
+            got=f"{str(path)!r}, which has none",
+            remedy="write one JSON object a line",
         )
     return shots
 

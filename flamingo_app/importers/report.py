@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class Report:
         """The report of an import that has taken from `weights` all that it needed."""
         unused = (name for name in weights if name not in weights.taken and not name.startswith(peer.copies))
         notes = list(peer.notes)
+        if weights.not_finite:
+            notes.append(
+                f"numbers that are not finite, in {_some(sorted(weights.not_finite))}: its training had failed or the "
+                "file is damaged, and the model will say nothing sensible"
+            )
         if peer.tokens.tokenizer is None:
             notes.append("no tokenizer was found, so flamingo cannot open it yet: import again with --tokenizer")
         return cls(
@@ -61,10 +66,15 @@ class Report:
         yield f"  loaded         {len(self.loaded)} weights"
         yield f"  truly missing  {'; '.join(self.missing) or 'nothing'}"
         if self.unused:
-            more = f" and {len(self.unused) - SHOWN} more" if len(self.unused) > SHOWN else ""
-            yield f"  not needed     {', '.join(self.unused[:SHOWN])}{more}"
+            yield f"  not needed     {_some(self.unused)}"
         for note in self.notes:
             yield f"  note           {note}"
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def _sizes(config: FlamingoConfig) -> str:

@@ -22,7 +22,7 @@ USUAL_NAMES = ("model.safetensors", "pytorch_model.bin", "model.safetensors.inde
 
 
 class Weights:
-    """Tensors by name; it remembers which were taken.
+    """Tensors by name; it remembers which were taken, and which of those hold numbers that are none.
 
     Args:
         file: what to call it in messages.
@@ -32,6 +32,7 @@ class Weights:
     def __init__(self, file: str, tensors: Mapping[str, Tensor]) -> None:
         self.file = file
         self.taken: set[str] = set()
+        self.not_finite: set[str] = set()
         self._tensors = tensors
 
     def __contains__(self, name: str) -> bool:
@@ -78,6 +79,8 @@ class Weights:
         if [axis for axis in tensor.shape if axis != 1] != [axis for axis in shape if axis != 1]:
             raise misshapen(name, shape, tensor.shape, self.file)
         self.taken.add(name)
+        if not tensor.isfinite().all():
+            self.not_finite.add(name)
         return tensor.reshape(shape)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import BaseImageProcessor, BatchFeature
 
 from flamingo_app.errors import ConfigError
-from flamingo_app.images import Source, open_picture
+from flamingo_app.images import Source, open_picture, several
 
 CHOICES = {"resize_mode": ("shortest", "longest", "squash"), "interpolation": ("bicubic", "bilinear")}
 
@@ -73,5 +73,4 @@ class FlamingoImageProcessor(BaseImageProcessor):
 
     def preprocess(self, images: Any, *, return_tensors: str = "pt", **_: Any) -> BatchFeature:  # pyright: ignore[reportIncompatibleMethodOverride]
         """What Hugging Face calls: `pixel_values` (pictures 3 height width) of a picture or a list of them."""
-        pictures = [images] if isinstance(images, str | bytes | Image.Image) else images
-        return BatchFeature({"pixel_values": self.pixels(pictures)}, tensor_type=return_tensors)
+        return BatchFeature({"pixel_values": self.pixels([*several(images)])}, tensor_type=return_tensors)

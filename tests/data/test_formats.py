@@ -110,6 +110,12 @@ def test_a_pair_is_the_same_from_every_format(kind: str, tmp_path: Path) -> None
         assert source.name(number) in sample.name
 
 
+def test_a_record_is_one_however_its_path_begins(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", {"./b/1.png": png(0), "b/1.txt": b"words", "./2.png": png(1), "2.txt": b"more"})
+    source = open_source(str(tmp_path / "0.tar"), Reading())
+    assert [source[number].pieces[1][0] for number in range(len(source))] == [" words", " more"]
+
+
 def test_mmc4_pictures_go_where_the_similarities_are_greatest_one_to_one(tmp_path: Path) -> None:
     document = {
         "text_list": ["zero", "one", "two"],

@@ -24,6 +24,11 @@ def test_pictures_come_first_then_the_question(
     assert ask(model, processor, PICTURES, " what? ", max_new_tokens=5) == expected
 
 
+def test_a_picture_may_stand_alone(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> None:
+    alone, listed = (ask(model, processor, given, "what?", max_new_tokens=5) for given in (PICTURES[0], PICTURES[:1]))
+    assert alone == listed
+
+
 @pytest.mark.parametrize("question", ["", " \n", "what is <image>?", "x" * 400])
 def test_bad_questions_are_refused(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, question: str

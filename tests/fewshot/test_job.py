@@ -129,6 +129,24 @@ def test_a_picture_that_is_named_twice_is_returned_twice_and_written_once(labell
     assert len(records(folder / "out.jsonl")) == 1
 
 
+def test_a_picture_may_stand_alone(labelled: Any, folder: Path) -> None:
+    path = folder / "many" / "0.png"
+    for alone in (path, path.read_bytes(), Image.open(path).copy()):
+        (said,) = labelled(alone)
+        (listed,) = labelled([alone])
+        assert said == listed
+        assert said.error is None
+
+
+def test_a_path_has_one_name(labelled: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not it begins with ./, and wherever it stands."""
+    monkeypatch.chdir(folder / "many")
+    (folder / "many" / "list.jsonl").write_text('{"image": "./0.png"}\n{"image": "0.png"}\n')
+    for images in (["./0.png", "0.png", Path("./0.png")], "./0.png", "./[0].png", "list.jsonl", "./list.jsonl"):
+        assert {each.file_name for each in labelled(images, out=folder / "out.jsonl")} == {"0.png"}
+    assert len(records(folder / "out.jsonl")) == 1
+
+
 def test_a_path_without_pictures_is_refused_at_once(labelled: Any, folder: Path) -> None:
     (folder / "none").mkdir()
     for path in (folder / "none", str(folder / "*.gif")):

@@ -55,11 +55,26 @@ def test_the_wrong_line_is_named(folder: Path, wrong: str, said: str) -> None:
     assert len(str(raised.value)) < 600
 
 
+def test_pictures_that_do_not_open_may_be_left_out(folder: Path) -> None:
+    (folder / "words.png").write_text("words")
+    file = folder / "shots.jsonl"
+    file.write_text(f"{line(image='words.png')}\n{line()}\n{line(image='none.png')}\n")
+    left_out: list[ShotsError] = []
+    assert read_shots(file, left_out=left_out.append) == [Shot(folder / "pictures" / "red.png", "a red one.")]
+    for error, said in zip(left_out, ("none of these in line 1", "missing in line 3"), strict=True):
+        assert said in str(error)
+    file.write_text(f"{line()}\nnot json\n")
+    with pytest.raises(ShotsError, match="in line 2"):
+        read_shots(file, left_out=left_out.append)
+
+
 def test_files_without_shots_are_refused(folder: Path) -> None:
     (folder / "empty.jsonl").write_text("\n\n")
     (folder / "latin.jsonl").write_bytes(b"\xff\xfe\xfa")
     for name, said in [("none.jsonl", "No such file"), ("pictures", "director"), ("empty.jsonl", "has none")]:
         with pytest.raises(ShotsError, match=said):
             read_shots(folder / name)
+        with pytest.raises(ShotsError, match="after --heldout"):
+            read_shots(folder / name, option="--heldout")
     with pytest.raises(ShotsError, match="not UTF-8"):
         read_shots(folder / "latin.jsonl")

@@ -165,6 +165,20 @@ def test_the_command_reports_what_it_did(tmp_path: Path, capsys: pytest.CaptureF
     assert "expected       39 weights\n  loaded         39 weights\n  truly missing  nothing" in out
 
 
+def test_numbers_that_are_none_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    case = Case("open_flamingo/opt_every2")
+    whole = torch.load(case.checkpoint, weights_only=True)
+    weights, prefix = whole.get("model_state_dict", whole), "module." if "model_state_dict" in whole else ""
+    weights[f"{prefix}perceiver.latents"].view(-1)[3] = float("nan")
+    weights[f"{prefix}perceiver.norm.bias"][0] = float("inf")
+    torch.save(whole, tmp_path / "strange.pt")
+    for source, told in ((case.checkpoint, False), (tmp_path / "strange.pt", True)):
+        said = ["import", str(source), "--out", str(tmp_path / source.stem), "--lm", str(case.folder / "lm")]
+        assert main([*said, "--vision", str(case.folder / "vision")]) == 0
+        found = "numbers that are not finite, in perceiver.latents, perceiver.norm.bias:" in capsys.readouterr().out
+        assert found == told
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

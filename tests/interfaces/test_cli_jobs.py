@@ -151,6 +151,28 @@ def test_each_broken_file_of_a_folder_is_named_with_its_reason(flamingo: Flaming
     assert len(ran.err.splitlines()) == len(reasons), "a line each, whatever their names hold"
 
 
+@pytest.mark.parametrize("where", ["folder", "shard"])
+def test_pictures_of_formats_that_are_not_decoded_are_named(flamingo: Flamingo, folder: Path, where: str) -> None:
+    (folder / "many").mkdir()
+    NOISE.save(folder / "many" / "a.png")
+    for name in ("b.tif", "c.TIFF", "d.heic", "e.avif"):
+        (folder / "many" / name).write_bytes(encoded(NOISE, "TIFF"))
+    (folder / "many" / "f.txt").write_text("words")
+    given = "many"
+    if where == "shard":
+        given = "many.tar"
+        with tarfile.open(folder / given, "w") as shard:
+            shard.add(folder / "many", "./")
+    ran = flamingo("caption", given, "--model", "MODEL")
+    assert ran.status == 1
+    good, *bad = sorted(ran.records, key=lambda record: record["file_name"])
+    assert good["file_name"] == f"{given}/a.png"
+    assert "error" not in good
+    assert [record["file_name"] for record in bad] == [f"{given}/{n}" for n in ("b.tif", "c.TIFF", "d.heic", "e.avif")]
+    for record in bad:
+        assert record["error"].endswith("whose content is none of these; save it as JPEG or PNG")
+
+
 def test_globs_do_not_go_round_in_circles(flamingo: Flamingo, folder: Path) -> None:
     (folder / "pictures" / "deep" / "up").symlink_to("..")
     ran = flamingo("caption", "pictures/**/*.png", "--model", "MODEL")
@@ -252,11 +274,24 @@ def test_report_measures_five_conditions(flamingo: Flamingo, labelled: Path, kin
     assert [line[:10].strip() for line in lines[:5]] == ["with", "without", "shuffled", "label only", "blank"]
 
 
+def test_report_goes_on_without_held_out_pictures_that_do_not_open(flamingo: Flamingo, labelled: Path) -> None:
+    lines = (labelled / "heldout.jsonl").read_text().splitlines()
+    broken = json.dumps({"image": "broken.png", "text": "a red one."})
+    given = ["report", "--shots", "shots.jsonl", "--heldout", "heldout.jsonl", "--model", "MODEL", "--json"]
+    whole = json.loads(flamingo(*given).out)
+    (labelled / "heldout.jsonl").write_text("\n".join([*lines[:3], broken, *lines[3:]]))
+    ran = flamingo(*given)
+    assert ran.status == 1
+    assert json.loads(ran.out) == whole | {"left_out": 1}
+    (said,) = ran.err.splitlines()
+    assert "broken.png', whose content is none of these in line 4 of 'heldout.jsonl'" in said
+
+
 def test_report_refuses_what_it_cannot_measure(flamingo: Flamingo, labelled: Path) -> None:
     given = ["report", "--shots", "shots.jsonl", "--model", "MODEL"]
     for options, said in (
         (["--heldout", "shots.jsonl"], "held-out pictures that are no shots"),
-        (["--heldout", "none.jsonl"], "No such file"),
+        (["--heldout", "none.jsonl"], "'none.jsonl': No such file or directory; check the path after --heldout"),
         (["--heldout", "heldout.jsonl", "--out", "plot.txt"], "a plot's name"),
     ):
         ran = flamingo(*given, *options)

@@ -22,7 +22,7 @@ from flamingo_app.model.checkpoint import make_processor
 from tests import tiny
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["training.finetune", "training.preparing", "training.launch"])
+SERVER.set_forkserver_preload(["training.finetune", "training.preparing", "training.launch", "peft"])
 WORDS = ("red", "green", "blue", "gold", "grey", "pink", "teal")
 
 

@@ -1,10 +1,12 @@
 """Checkpoints are whole or not there."""
 
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
+from flamingo_app.errors import TrainingError
 from training import checkpoint
 from training.checkpoint import Checkpoint
 
@@ -40,6 +42,34 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, file: str, kept: float | N
     found = checkpoint.latest(tmp_path)
     assert found is not None
     assert found.step == 1
+
+
+def test_damaged_ones_are_told_and_make_way_for_those_that_come_after(tmp_path: Path) -> None:
+    """Also where one alone is kept, and the damaged one has the later step."""
+    (saved(tmp_path, 8) / "model.safetensors").write_bytes(b"")
+    told: list[Path] = []
+    assert checkpoint.latest(tmp_path, passed_over=told.append) is None
+    assert [path.name for path in told] == ["step-0000008"]
+    here = Checkpoint(step=2, model={"w": torch.zeros(1)}, optimizer={"0.step": torch.tensor(1.0)}, notes={})
+    assert checkpoint.save(tmp_path, here, keep=1).is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000002"]
+    assert checkpoint.latest(tmp_path) is not None
+
+
+def test_where_there_is_no_room_the_one_before_stays(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    room = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, room[1]))
+    try:
+        with pytest.raises(TrainingError, match="--resume latest") as raised:
+            saved(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert str(tmp_path / "step-0000002") in str(raised.value)
+    found = checkpoint.latest(tmp_path)
+    assert found is not None
+    assert found.step == 1
+    assert saved(tmp_path, 2).is_dir()
 
 
 def test_a_manifest_of_something_else_is_no_manifest(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_the_linter_finds_what_is_wrong(model: Path, tmp_path: Path, capsys: pyt
     )
     assert main(["--data", str(folder), "--model", str(model), "--output", str(tmp_path / "run"), "--check"]) == 2
     told = capsys.readouterr()
-    rows, bad, cut, silent, twice, pictures = told.out.splitlines()[1].split()[:6]
+    rows, bad, cut, silent, twice, pictures = told.out.splitlines()[-2].split()[:6]
     assert (rows, bad, cut, silent, twice, pictures) == ("26", "4", "1", "0", "1", "22")
     for line, why in ((21, "none of these"), (22, "no words"), (23, "plain words"), (24, "missing")):
         assert any(
@@ -186,6 +186,34 @@ def test_the_linter_finds_what_is_wrong(model: Path, tmp_path: Path, capsys: pyt
     assert "<image>[ a red 0<|endofchunk|>]" in told.out
     assert "4 of 26" in told.err
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_held_out_is_looked_at_too(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its bad rows, and those that are trained on."""
+    held_out = runs.image_folder(tmp_path / "held out", 40)  # of which 12 are those of `data`
+    (held_out / "20.png").write_bytes(b"no picture")
+    given = ("--eval-data", str(held_out), "--eval-items", "30", "--steps", "1", "--augment")
+    assert train(model, data, tmp_path / "run", *given) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^ +30 +1 .* 12 +29 .*held out \(held out\)$", told, flags=re.MULTILINE)
+    assert "bad  metadata.jsonl line 21" in told
+    assert json.loads((tmp_path / "run" / "figures.json").read_text())["after"]["exact"]["count"] == 29
+    for path in held_out.glob("*.png"):
+        path.write_bytes(b"no picture")
+    assert train(model, data, tmp_path / "other", *given) == 2
+    assert "30 of 30" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_pictures_are_cut_for_learning_and_whole_for_measuring(model: Path, data: Path, tmp_path: Path) -> None:
+    still, cut = ("--eval-data", str(data), "--steps", "1"), ("--augment",)
+    assert train(model, data, tmp_path / "still", *still) == 0
+    assert train(model, data, tmp_path / "cut", *still, *cut) == 0
+    before = [json.loads((tmp_path / run / "figures.json").read_text())["before"]["loss"] for run in ("still", "cut")]
+    assert before[0] == before[1]
+    assert losses(tmp_path / "still") != losses(tmp_path / "cut")
 
 
 def test_two_percent_of_bad_rows_are_skipped_counted_and_named_and_more_stop_the_run(
@@ -200,9 +228,12 @@ def test_two_percent_of_bad_rows_are_skipped_counted_and_named_and_more_stop_the
     assert "metadata.jsonl line 100" in told
     drawn = {number for line in runs.journal(tmp_path / "run") for _, number in line["samples"]}
     assert not drawn & {98, 99}
-    spoil(folder, [{"file_name": "broken.png", "text": "a"}] * 10)
+    spoil(folder, [{"file_name": "broken.png", "text": "a"}] * 30)
     assert train(model, folder, tmp_path / "other", "--steps", "2") == 2
-    assert "12 of 110" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "32 of 130" in told.err
+    named = re.findall(r"^bad  metadata.jsonl line (\d+)", told.out, flags=re.MULTILINE)
+    assert [int(number) for number in named] == [*range(99, 131)]
 
 
 def test_bad_rows_that_nobody_looked_at_are_skipped_on_the_way(
@@ -241,6 +272,18 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_sample(
     checkpoint = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[-1]
     assert checkpoint.name == f"step-{len(drawn):07}"
     assert all(tensor.isfinite().all() for tensor in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_weights_that_are_no_numbers_are_not_saved(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loss of the last step cannot tell: it came before."""
+    broken = ("--steps", "1", "--learning-rate", "1e30", "--gate-rate", "1e10")
+    assert train(model, data, tmp_path / "run", *broken) == 1
+    (line,) = [said for said in capsys.readouterr().err.splitlines() if said.startswith("train: ")]
+    assert "finite weights after step 1" in line
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-0000000"]
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_gates_that_stay_shut_are_told(tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -288,6 +331,10 @@ def test_a_run_is_not_written_over_nor_gone_on_with_as_another(
     ("flags", "named"),
     [
         (("--train", "vision"), "--train"),
+        (("--train", ","), "--train"),
+        (("--learning-rate", "inf"), "--learning-rate"),
+        (("--dry-run",), "--push-to-hub"),
+        (("--push-to-hub", "no such name", "--dry-run"), "--push-to-hub"),
         (("--feature-cache", "x", "--augment"), "--augment"),
         (("--batch-size", "0"), "--batch-size"),
         (("--steps", "0"), "--steps"),
@@ -304,6 +351,26 @@ def test_bad_usage_is_one_line(
     assert named in told
     assert len(told.splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_missing_is_told_by_where_it_was_named(
+    model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mixture.json").write_text(json.dumps({"sources": [{"path": "none"}]}))
+    for given, where, more in (
+        ("none", "after --data", ()),
+        (tmp_path / "mixture.json", f"among the sources of {tmp_path / 'mixture.json'}", ()),
+        (data, "after --eval-data", ("--eval-data", "none")),
+        (data, "after --eval-data", ("--eval-data", "none.csv")),
+    ):
+        assert train(model, given, tmp_path / "run", *more) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert where in line
+        assert "none" in line
+    assert not (tmp_path / "run").exists()
+    assert train(model, data, Path("/proc/none"), "--steps", "1") == 2  # where nobody can make a folder
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "'/proc/none': No such file" in line
 
 
 @pytest.mark.parametrize("name", ["DEEPSPEED", "MEGATRON_LM"])

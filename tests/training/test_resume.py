@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from tests.training import runs
 from training import checkpoint
+from training.launch import alone
+from training.train import main
 
 PICTURES, EPOCHS = 22, 2
 MODES = {
@@ -39,7 +41,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(place: Path, output: Path, mode: str, *more: str) -> list[str]:
-    held_out = ("--eval-data", str(place / "held out"), "--eval-every", "3") if mode == "plain" else ()
+    held_out = ("--eval-data", str(place / "held out"), "--eval-every", "8") if mode == "plain" else ()
     return [
         *held_out,
         *("--data", str(place / "data"), "--output", str(output), "--model", str(place / "model")),
@@ -153,13 +155,37 @@ def test_each_file_of_the_newest_checkpoint_cut_short_in_turn(
         found = checkpoint.latest(output / "checkpoints")
         assert found is not None
         assert before.name == f"step-{found.step:07}"
-        runs.run(arguments(place, output, mode), tmp_path / "log", processes=processes)
+        # Another feature cache would be another run.
+        again = [word.replace(f"{output}.cache", f"{base}.cache") for word in arguments(place, output, mode)]
+        runs.run(again, tmp_path / "log", processes=processes)
+        told = Path(f"{tmp_path / 'log'}.0").read_text()
+        assert f"{newest.name} is damaged" in told
+        assert f"going on from step {found.step} of" in told
         same(base, output)
 
 
 def test_a_run_has_no_pickles(place: Path) -> None:
     kinds = {path.suffix for path in whole(place, "plain", 1).rglob("*") if path.is_file()}
     assert kinds <= {".json", ".jsonl", ".safetensors", ".md", ".svg"}
+
+
+def test_two_runs_do_not_write_in_one_folder(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "run"
+    slow = arguments(place, output, "workers", "--epochs", "600")
+    started = runs.start(slow, tmp_path / "log")
+    while not runs.steps_done(output):
+        assert started[0].exitcode is None, Path(f"{tmp_path / 'log'}.0").read_text()[-2000:]
+        time.sleep(0.01)
+    assert main(slow) == 2
+    (line,) = [said for said in capsys.readouterr().err.splitlines() if said.startswith("train: ")]
+    assert "no other run is writing" in line
+    assert started[0].pid
+    os.kill(started[0].pid, signal.SIGKILL)
+    started[0].join()
+    with alone(output):  # while those that read ahead for it live on for seconds
+        pass
+    assert runs.finish(started) == [-9]
+    assert checkpoint.latest(output / "checkpoints") is not None
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from flamingo_app.errors import FlamingoError
+from flamingo_app.errors import FlamingoError, ShotsError
 from flamingo_app.fewshot.records import check_destination
 from flamingo_app.fewshot.shots import read_shots
-from flamingo_app.interfaces.cli.common import check_words, load_model
+from flamingo_app.interfaces.cli.common import check_words, complain, load_model
 
 if TYPE_CHECKING:
     from flamingo_app.fewshot.report import Report
@@ -21,7 +21,10 @@ PLOTS = (".png", ".svg", ".pdf")
 
 
 def run(options: Namespace) -> int:
-    """Measure, print scores and verdict, and draw the plot where one is wanted."""
+    """Measure, print scores and verdict, and draw the plot where one is wanted.
+
+    Held-out pictures that do not open are named and left out, as when labelling.
+    """
     if options.prompt is not None:
         check_words("--prompt", options.prompt)
     target = check_destination(options.out) if options.out else None
@@ -29,7 +32,14 @@ def run(options: Namespace) -> int:
         raise FlamingoError(
             expected=f"a plot's name, ending in {', '.join(PLOTS)}", got=f"--out {options.out!r}", remedy="choose one"
         )
-    shots, heldout = read_shots(options.shots), read_shots(options.heldout)
+    broken: list[ShotsError] = []
+
+    def leave_out(error: ShotsError) -> None:
+        broken.append(error)
+        complain(error)
+
+    shots = read_shots(options.shots)
+    heldout = read_shots(options.heldout, option="--heldout", left_out=leave_out)
     model, processor = load_model(options.model)
     from flamingo_app.fewshot.report import report
 
@@ -44,8 +54,9 @@ def run(options: Namespace) -> int:
     )
     if target:
         plot(measured, target)
-    print(json.dumps(measured.as_json()) if options.json else "\n".join(lines(measured)))
-    return 0
+    found = measured.as_json() | {"left_out": len(broken)}
+    print(json.dumps(found) if options.json else "\n".join(lines(measured)))
+    return 1 if broken else 0
 
 
 def lines(report: Report) -> Iterator[str]:
