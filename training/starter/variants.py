@@ -46,7 +46,7 @@ PLACES = 16  # turns that a memory has room for
 POOL, QUESTIONS = 16, 24
 SHORTEST, LONGEST = 2, 8  # turns of a talk
 LENGTHS, ASKED = (2, 4, 8, 16), 240
-PLAN = Plan(steps=300, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=9_000_000, weight_decay=0.02)
+PLAN = Plan(steps=600, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=9_000_000, weight_decay=0.02)
 
 
 class Draw:
