@@ -8,6 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -101,6 +102,11 @@ class _Hand(BaseStreamer):
         return Token(id=identity, log_probability=float(known[identity]), likeliest=likeliest)
 
 
+# A thread that computes for the first time starts helpers of its own, one for each core. That takes longer than a small
+# model needs for a word, so answers are given by threads that stay.
+_WORKERS = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="answer")
+
+
 def tokens(
     model: PreTrainedModel,
     inputs: Mapping[str, Any],
@@ -140,13 +146,12 @@ def tokens(
             failures.append(failure)
             hand.end()
 
-    worker = threading.Thread(target=work, daemon=True)
-    worker.start()
+    working = _WORKERS.submit(work)
     try:
         yield from iter(hand.tokens.get, None)
     finally:
         abandoned.set()
-        worker.join()
+        working.result()
     if failures:
         raise failures[0]
 
