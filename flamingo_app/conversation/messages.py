@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 
 from PIL.Image import Image
@@ -61,7 +61,7 @@ class Message:
         known = (part if isinstance(part, str | Picture) else Picture.of(part) for part in self.parts)
         object.__setattr__(self, "parts", tuple(known))
 
-    @property
+    @cached_property  # a long chat asks every message of it at every turn
     def pictures(self) -> tuple[Picture, ...]:
         """The pictures alone, in order."""
         return tuple(part for part in self.parts if isinstance(part, Picture))
@@ -71,7 +71,7 @@ class Message:
         """The words alone, as one text."""
         return " ".join(part.strip() for part in self.parts if isinstance(part, str)).strip()
 
-    @property
+    @cached_property
     def turn(self) -> Turn:
         """The message with a mark where each picture stands, as `flamingo_app.prompt` spells it."""
         pieces = (part if isinstance(part, str) else Mark.IMAGE for part in self.parts)

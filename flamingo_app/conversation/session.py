@@ -103,7 +103,11 @@ def read_window(
     )
     ids = [*shown, *chain.from_iterable(spelled[start:]), *begin]
     script = _script(ids, pictures, model.config.image_token_id)
-    left = tuple(_turn_script(turn, tokenizer, model.config.image_token_id) for turn in by_turns(messages[:start]))
+    told = iter(spelled)
+    left = tuple(
+        _turn_script(turn, [token for _ in turn for token in next(told)], model.config.image_token_id)
+        for turn in by_turns(messages[:start])
+    )
     return Window(script=script, pictures=pictures, left=left, num_left_out=start, room=room)
 
 
@@ -144,9 +148,8 @@ def budget(
     )
 
 
-def _turn_script(turn: Sequence[Message], tokenizer: Tokenizer, image_token_id: int) -> TurnScript:
+def _turn_script(turn: Sequence[Message], ids: Sequence[int], image_token_id: int) -> TurnScript:
     pictures = tuple(picture for message in turn for picture in message.pictures)
-    ids = [token for message in turn for token in _spelled(message, tokenizer)]
     return TurnScript(script=_script(ids, pictures, image_token_id), pictures=pictures)
 
 
