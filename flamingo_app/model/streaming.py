@@ -5,10 +5,10 @@ Sampling has a random generator of its own for each answer: a seed gives the sam
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -102,9 +102,44 @@ class _Hand(BaseStreamer):
         return Token(id=identity, log_probability=float(known[identity]), likeliest=likeliest)
 
 
-# A thread that computes for the first time starts helpers of its own, one for each core. That takes longer than a small
-# model needs for a word, so answers are given by threads that stay.
-_WORKERS = ThreadPoolExecutor(max_workers=1024, thread_name_prefix="answer")
+Work = tuple[Callable[[], None], threading.Event]
+
+
+class _Threads:
+    """Threads that stay, as many as ever worked at once; none of them holds up the end of the process.
+
+    A thread that computes for the first time starts helpers of its own, one for each core. That takes longer than a
+    small model needs for a word.
+    """
+
+    def __init__(self) -> None:
+        self.forget()
+        os.register_at_fork(after_in_child=self.forget)  # a child has none of its parent's threads
+
+    def forget(self) -> None:
+        self.idle: queue.SimpleQueue[queue.SimpleQueue[Work]] = queue.SimpleQueue()
+
+    def start(self, work: Callable[[], None]) -> threading.Event:
+        """Have some work done, which must not raise; the event is set at its end."""
+        done = threading.Event()
+        try:
+            inbox = self.idle.get_nowait()
+        except queue.Empty:
+            inbox = queue.SimpleQueue[Work]()
+            threading.Thread(target=self._serve, args=(inbox,), daemon=True).start()
+        inbox.put((work, done))
+        return done
+
+    def _serve(self, inbox: queue.SimpleQueue[Work]) -> None:
+        while True:
+            work, done = inbox.get()
+            work()
+            del work  # and all that it holds
+            self.idle.put(inbox)
+            done.set()
+
+
+_THREADS = _Threads()
 
 
 def tokens(
@@ -146,12 +181,12 @@ def tokens(
             failures.append(failure)
             hand.end()
 
-    working = _WORKERS.submit(work)
+    done = _THREADS.start(work)
     try:
         yield from iter(hand.tokens.get, None)
     finally:
         abandoned.set()
-        working.result()
+        done.wait()
     if failures:
         raise failures[0]
 
