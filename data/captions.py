@@ -140,6 +140,7 @@ RELATIVE = {
 }
 WHERE = ("where is the {}?", "where in the picture is the {}?", "on which side is the {}?")
 PLACES = {"left": "on the left", "right": "on the right", "above": "at the top", "below": "at the bottom"}
+SIDES = {side: words.split()[-1] for side, words in PLACES.items()}
 OFF = 0.12  # so far from the page's middle a thing alone must stand to be on a side
 OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
 
@@ -214,6 +215,29 @@ def ask_placed(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> Qu
     return random.choice(WHERE).format(first.thing.name), f"{PLACES[where]}."
 
 
+def list_places(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """Each of two things with its side, or the sides with what is there."""
+    if (pair := _two_placed(scene, random)) is None:
+        return []
+    first, second, where = pair
+    found = [(first.thing.name, SIDES[where]), (second.thing.name, SIDES[OPPOSITE[where]])]
+    return found if random.random() < 0.7 else [(there, name) for name, there in found]
+
+
+def list_presence(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """Things that are there and things that are not."""
+    absent = random.sample([thing for thing in vocabulary if thing not in scene.counts], random.randint(1, 3))
+    return [(thing.name, "yes") for thing in scene.counts] + [(thing.name, "no") for thing in absent]
+
+
+def list_counts(scene: Scene, random: Random, vocabulary: Sequence[Object]) -> list[Question]:
+    """How many of each thing there are, and none of another."""
+    absent = random.choice([thing for thing in vocabulary if thing not in scene.counts])
+    return [(thing.plural, NUMBERS[count]) for thing, count in scene.counts.items()] + [(absent.plural, "none")]
+
+
+LISTS = (list_places, list_places, list_presence, list_counts)  # places are the hardest
+
 ASK: dict[str, Callable[[Scene, Random, Sequence[Object]], Question | None]] = {
     "what": ask_what,
     "count": ask_count,
@@ -266,8 +290,18 @@ def asked_about(words: str) -> str:
     return found[-1] if found else ""
 
 
+def looked_for(words: str) -> str:
+    """The thing that a question, or a list's word, is about; "" where it is about what stands beside it, or no thing.
+
+    >>> looked_for("where is the dog?"), looked_for("what is to the left of the dog?")
+    ('dog', '')
+    """
+    return "" if _BESIDE.search(words) else (_THINGS.findall(words) or [""])[-1]
+
+
 _NAMES = {name for thing in OBJECTS for name in (thing.name, thing.plural)} | {"things", "objects"}
 _THINGS = re.compile(rf"\b(?:{'|'.join(map(re.escape, sorted(_NAMES, key=len, reverse=True)))})\b")
+_BESIDE = re.compile(r"\b(?:of|above|over|below|under) the\b")
 _SIDES = re.compile(r"\b(?:left|right|top|bottom|below)\b")
 
 

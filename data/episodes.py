@@ -222,6 +222,26 @@ def random_which_picture(things: Sequence[Object], random: Random, *, told: bool
     return which_picture([random_scene("one", [thing], random) for thing in chosen], random, told=told)
 
 
+def random_placed(things: Sequence[Object], random: Random) -> Episode:
+    """One or two things on a page, asked for where they are."""
+    kind: Kind = random.choice(("one", "pair", "pair"))
+    while not (asked := captions.ask_placed(scene := random_scene(kind, things, random), random, things)):
+        pass
+    return dialogue([((Mark.IMAGE, captions.as_typed(asked[0], random)), asked[1])], [scene])
+
+
+def random_listed(things: Sequence[Object], random: Random) -> Episode:
+    """A page of two kinds or more, then a list: each word right before what the page says of it."""
+    while True:
+        scene = random_scene(random.choice(("pair", "mixed")), things, random)
+        if listed := random.choice(captions.LISTS)(scene, random, things):
+            break
+    pieces: list[Weighted] = [(Mark.IMAGE, 0.0)]
+    for word, answer in random.sample(listed, len(listed)):
+        pieces += [(f" {word}", 0.0), (f" {answer}", 1.0), (",", 0.0)]
+    return Episode(pieces=(*pieces, (Mark.END_OF_CHUNK, 0.0)), scenes=(scene,))
+
+
 Speaker = Callable[[Scene], str]
 
 

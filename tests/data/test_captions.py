@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data import captions
-from data.picture_book import OBJECTS, objects, random_scene
+from data.picture_book import OBJECTS, Kind, objects, random_scene
 
 THINGS = objects("trained")
 BY_NAME = {thing.name: thing for thing in OBJECTS}
@@ -56,6 +56,24 @@ def test_positions_are_true(seed: int) -> None:
             }[place]
         else:
             assert answer in {f"{captions.noun(placed.thing)}." for placed in scene.objects}
+
+
+@given(seed=st.integers(0, 2**32), kind=st.sampled_from(["pair", "mixed"]))
+@settings(max_examples=200, deadline=None)
+def test_lists_are_true(seed: int, kind: Kind) -> None:
+    scene = random_scene(kind, THINGS, Random(seed))
+    names = {thing.name for thing in scene.counts}
+    for name, there in captions.list_presence(scene, Random(seed), THINGS):
+        assert (there == "yes") == (name in names)
+    for plural, count in captions.list_counts(scene, Random(seed), THINGS):
+        number = sum(placed.thing.plural == plural for placed in scene.objects)
+        assert count == (captions.NUMBERS[number] if number else "none")
+    for pair in captions.list_places(scene, Random(seed), THINGS):
+        name, place = pair if pair[0] in names else reversed(pair)
+        (placed,) = (placed for placed in scene.objects if placed.thing.name == name)
+        (other,) = (placed for placed in scene.objects if placed.thing.name != name)
+        first, second = (placed.x, other.x) if place in ("left", "right") else (placed.y, other.y)
+        assert (first < second) == (place in ("left", "top"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.collate import collate
-from data.episodes import FORMATS, binding, captioned, random_binding, random_captioned, random_dialogue
+from data.episodes import (
+    FORMATS,
+    binding,
+    captioned,
+    random_binding,
+    random_captioned,
+    random_dialogue,
+    random_listed,
+    random_located,
+)
 from data.made_up_names import made_up_names
 from data.picture_book import objects, random_scene
 from flamingo_app.prompt import Mark, caption_prompt
@@ -23,6 +32,8 @@ def test_every_mark_has_its_picture_and_every_episode_something_to_say(seed: int
         random_captioned(["one", "pair"], [1, 1], THINGS, random),
         random_dialogue(["one", "group"], [1, 1], THINGS, random),
         random_binding(THINGS, random),
+        random_located(THINGS, random),
+        random_listed(THINGS, random),
     ):
         assert sum(piece is Mark.IMAGE for piece, _ in episode.pieces) == len(episode.scenes)
         assert any(weight > 0 for _, weight in episode.pieces)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -25,17 +26,22 @@ from data.episodes import (
     random_captioned,
     random_comparing,
     random_dialogue,
+    random_listed,
     random_operated,
+    random_placed,
     random_ruled,
     random_styled,
     random_which_picture,
 )
-from data.picture_book import Kind, Object, Renderer, objects, random_scene
+from data.picture_book import Kind, Object, Placed, Renderer, objects, random_scene
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock
+from flamingo_app.model.looking import rollout
 from flamingo_app.model.vision_encoder import VisionEncoder
-from flamingo_app.prompt import Mark, caption_prompt
+from flamingo_app.prompt import Mark, caption_prompt, encode
 from training.loop import Batch, Part, Plan, train
+from training.starter.language import asked_words, bag_of, soft_bags
 from training.starter.vision import SIZE, normalise
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -73,8 +79,26 @@ LESSONS = (
                     "which": 9, "comparing": 5, "ruled": 2, "operated": 2, "styled": 2}),
         ),
     ),
+    # A question points at one thing of a page, and the word that names it is where the look must turn to it. In a list
+    # every word is asked at once, right where it stands: what questions hardly teach is learnt there, and they use it.
+    Part(
+        name="listing",
+        plan=Plan(
+            steps=1900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (0.20, {"listed": 50, "page": 14, "placed": 10, "asked": 8, "dialogue": 4, "binding": 10, "which": 4}),
+            (0.50, {"listed": 22, "page": 14, "placed": 14, "asked": 16, "dialogue": 6, "binding": 17, "which": 5,
+                    "comparing": 4, "styled": 2}),
+            (1.00, {"listed": 6, "page": 15, "placed": 8, "asked": 16, "dialogue": 8, "captioned": 3, "binding": 26,
+                    "which": 6, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
+        ),
+    ),
 )  # fmt: skip
-RATES = {"gate": 10.0}
+RATES = {"gate": 2.0}
+LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
+TOLD = 0.3  # weight of writing the answer where the language model was taught to read it
+CELLS = 6  # of a side of the tower's map
 ORDER = 0.5  # strength of what tells pictures by their order, in that of the patches
 ASKED: tuple[tuple[str, Kind], ...] = (
     ("count", "group"), ("position", "pair"), ("exists", "mixed"), ("exists", "pair"),
@@ -87,7 +111,7 @@ PARTS: dict[str, Any] = {
         "heads": 4,
         "dim_head": 64,
         "ff_mult": 2,
-        "num_positions": 36,
+        "num_positions": CELLS**2,
         "max_images": len(ORDINALS) + 1,  # the last stands for all after those that have a word
     },
     "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
@@ -114,14 +138,6 @@ def asked_episode(random: Random) -> Episode:
     return dialogue([((Mark.IMAGE, captions.as_typed(questions[0], random)), answers[0])], scenes)
 
 
-def placed_episode(things: Sequence[Object], random: Random) -> Episode:
-    """One or two things on a page, asked for where they are."""
-    kind: Kind = random.choice(("one", "pair", "pair"))
-    while not (asked := captions.ask_placed(scene := random_scene(kind, things, random), random, things)):
-        pass
-    return dialogue([((Mark.IMAGE, captions.as_typed(asked[0], random)), asked[1])], [scene])
-
-
 class Draw:
     """Batches of episodes with the frozen tower's patches; the batch of a step is always the same."""
 
@@ -132,7 +148,8 @@ class Draw:
             "name": lambda random: page_episode("one", self.things, random),
             "page": lambda random: page_episode(random.choices(KINDS, SHARES)[0], self.things, random),
             "asked": asked_episode,
-            "placed": lambda random: placed_episode(self.things, random),
+            "placed": lambda random: random_placed(self.things, random),
+            "listed": lambda random: random_listed(self.things, random),
             "captioned": lambda random: random_captioned(KINDS, SHARES, self.things, random),
             "dialogue": lambda random: random_dialogue(KINDS, SHARES, self.things, random),
             "binding": lambda random: random_binding(
@@ -159,7 +176,8 @@ class Draw:
         return {"groups": [self._tensors(group) for group in groups]}
 
     def _tensors(self, episodes: Sequence[Episode]) -> Batch:
-        return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
+        batch = with_patches(episodes, self.tokenizer, self.vision, self.renderer)
+        return batch | {"looks": looks(episodes, self.tokenizer), "tells": tells(episodes, self.tokenizer)}
 
 
 @torch.no_grad()
@@ -176,6 +194,58 @@ def with_patches(
         batch["patches"] = patches.new_zeros(*batch["image_mask"].shape, *patches.shape[1:])
         batch["patches"][batch["image_mask"]] = patches
     return batch
+
+
+def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Where words that ask about a thing name it, and where on the page it stands.
+
+    Returns:
+        row, token, picture: (words,) where the word ends, and which picture of the row it is about.
+        cells: (words, `CELLS` ** 2) which parts of that picture show the thing.
+    """
+    found: list[tuple[int, int, int, Tensor]] = []
+    for row, episode in enumerate(episodes):
+        start, picture = 0, -1
+        for piece, weight in episode.pieces:
+            if isinstance(piece, str) and weight == 0 and picture >= 0:
+                name = captions.looked_for(piece)
+                boxes = [o for o in episode.scenes[picture].objects if name in (o.thing.name, o.thing.plural)]
+                if boxes:
+                    before = piece[: piece.rindex(name) + len(name)]
+                    found.append((row, start + len(encode((before,), tokenizer)) - 1, picture, cells(boxes)))
+            picture += piece is Mark.IMAGE
+            start += len(encode((piece,), tokenizer))
+    rows, tokens, pictures = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(3))
+    shown = torch.stack([word[3] for word in found]) if found else torch.zeros(0, CELLS**2)
+    return {"row": rows, "token": tokens, "picture": pictures, "cells": shown}
+
+
+def tells(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """Of single pages: the tokens that name what is asked about, and the answer that the page gives there.
+
+    Returns:
+        row, token: (tokens,).
+        bag: (tokens, `BAG`) ids of the answer's words.
+    """
+    found = [
+        (row, token, bag_of((f" {answer}",), tokenizer))
+        for row, episode in enumerate(episodes)
+        if len(episode.scenes) == 1
+        for start, stop, answer in asked_words(episode, tokenizer)
+        for token in range(start, stop)
+    ]
+    rows, tokens = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(2))
+    return {"row": rows, "token": tokens, "bag": torch.stack([bag_of((), tokenizer), *(word[2] for word in found)])[1:]}
+
+
+def cells(boxes: Sequence[Placed]) -> Tensor:
+    """Which cells of the tower's map, row after row, lie with their middle in one of the boxes, or nearest to one's."""
+    middles = (torch.arange(CELLS) + 0.5) / CELLS
+    shown = torch.zeros(CELLS, CELLS)
+    for box in boxes:
+        reach = max(box.size / 2, 0.5 / CELLS)
+        shown += ((middles - box.y).abs() <= reach)[:, None] * ((middles - box.x).abs() <= reach)
+    return shown.clamp(max=1.0).flatten()
 
 
 @torch.no_grad()
@@ -205,19 +275,92 @@ def open_gates(model: nn.Module) -> None:
             parameter.fill_(0.5)
 
 
+@torch.no_grad()
+def steady_gates(model: FlamingoForConditionalGeneration, least: float = 0.1) -> None:
+    """Where a gate is nearly closed before large weights, open it and shrink the weights: the model stays the same.
+
+    A gate steps by thousandths. At 0.01 that is a third of all that its block says, and what is behind it learns from
+    noise; the first block's gates had come to that.
+    """
+    for block in cast(Sequence[GatedCrossAttentionBlock], model.gated_blocks):
+        for gate, matrix in (
+            (block.attn_gate, block.attention.to_out.weight),
+            (block.ff_gate, cast(Tensor, block.feed_forward[-1].weight)),
+        ):
+            if abs(opened := gate.tanh().item()) < least:
+                matrix.mul_(opened / least)
+                gate.fill_(math.atanh(least))
+
+
 def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted next-token loss, the share of fully weighted tokens that are right, and how far the gates are open."""
     loss, total, right, asked = torch.zeros(()), 0.0, 0, 0
+    looked: list[Tensor] = []
+    told: list[Tensor] = []
     for group in batch["groups"]:
-        pictures = {"patches": group["patches"], "image_mask": group["image_mask"]} if "patches" in group else {}
-        logits = model(input_ids=group["input_ids"], attention_mask=group["attention_mask"], **pictures).logits[:, :-1]
+        pictures, layers, taken = {}, [], [] if len(group["looks"]["row"]) else None
+        if "patches" in group:
+            latents = model.resampler(group["patches"], layers if taken is not None else None)
+            pictures = {"latents": latents, "image_mask": group["image_mask"]}
+        with added_by(model.gated_blocks[0]) as added:
+            logits = model(
+                input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=taken, **pictures
+            ).logits[:, :-1]
+        if len(group["tells"]["row"]):
+            told.append(untold(model, added[0], group["tells"]))
+        if taken is not None:
+            looked.append(seen_of(taken, layers, group["looks"]))
         targets, weights = group["input_ids"][:, 1:], group["weights"][:, 1:]
         losses = F.cross_entropy(rearrange(logits, "b t v -> (b t) v"), targets.flatten(), reduction="none")
         loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
         full = weights == 1
         right, asked = right + int((logits.argmax(-1) == targets)[full].sum()), asked + int(full.sum())
     gates = [p.detach().tanh().abs() for name, p in model.named_parameters() if name.endswith("gate")]
-    return loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
+    loss, figures = loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
+    if looked:
+        seen = torch.cat(looked, 1)
+        loss, figures["seen"] = loss - LOOKED * seen.clamp(min=1e-4).log().mean(), seen.mean().item()
+    if told:
+        missing = torch.cat(told)
+        loss, figures["untold"] = loss + TOLD * missing.mean(), missing.mean().item()
+    return loss, figures
+
+
+@contextmanager
+def added_by(block: nn.Module) -> Generator[list[Tensor]]:
+    """What a block adds to the tokens that go through it."""
+    added: list[Tensor] = []
+    hook = block.register_forward_hook(lambda _, given, result: added.append(result - given[0]))
+    try:
+        yield added
+    finally:
+        hook.remove()
+
+
+def untold(model: FlamingoForConditionalGeneration, added: Tensor, tells: Batch) -> Tensor:
+    """How far what the first block adds to words that are asked about is from what the language model reads there.
+
+    Its stage has put the answer's words on such words (`language.soft_bags`), so what has to be written is known.
+    """
+    wanted = soft_bags(model.get_input_embeddings(), tells["bag"])
+    distance = (added[tells["row"], tells["token"]] - wanted).square().sum(-1)
+    return distance / wanted.square().sum(-1).clamp(min=1e-6)
+
+
+def seen_of(taken: Sequence[Tensor], layers: list[Tensor], looks: Batch) -> Tensor:
+    """How much of what a word takes of its picture, in each block, is of the thing that it names: (blocks, words).
+
+    That the page tells where its things stand makes the search learnable: from answers alone a question's noun chose
+    among the latents hardly better than by chance after a thousand steps.
+    """
+    held = rollout(layers, looks["cells"].shape[1])
+    latents = held.shape[1]
+    images = taken[0].shape[2] // latents
+    shown = (held[looks["row"] * images + looks["picture"]] * looks["cells"][:, None]).sum(-1)
+    by_picture = [block[looks["row"], looks["token"]].unflatten(1, (images, latents)) for block in taken]
+    words = torch.arange(len(looks["row"]))
+    weights = torch.stack([block[words, looks["picture"]] for block in by_picture])
+    return (weights * shown).sum(-1) / weights.sum(-1).clamp(min=1e-6)
 
 
 def examined(reader: Reader, items: int = 60) -> str:
@@ -252,6 +395,7 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Part
     reader = Reader(model, make_processor(f"local-dir:{folder / 'vision'}", str(folder / "text")))
     watch = [(250, lambda: examined(reader))]
     for part in lessons:
+        steady_gates(model)
         draw = Draw(tokenizer, model.vision_encoder, part)
         train(model, draw, lambda batch: predict(model, batch), part.plan, folder / part.name, rates=RATES, watch=watch)
     model.save_pretrained(folder / "flamingo")
