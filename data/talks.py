@@ -5,6 +5,8 @@
     told      user: my name is wumo.\\nassistant: i see.                ... what is my name?                wumo.
     filler    a page and a question about it, which nobody comes back to
 
+One question may be about several: "what is this called and what is my name?", "a dax and wumo."
+
 Names are made up for each talk, so that weights cannot know them.
 """
 
@@ -86,6 +88,19 @@ def ask_name(facts: Sequence[Spoken], random: Random) -> Episode:
     words = random.choice(CALLED) if len(facts) == 1 else "what are these called?"
     answer = captions.listing([f"a {fact.name}" for fact in facts])
     return _turn((*[Mark.IMAGE] * len(facts), captions.as_typed(words, random)), f"{answer}.", scenes)
+
+
+def ask_several(facts: Sequence[Spoken], random: Random) -> Episode:
+    """Several facts in one question: a new picture of a thing that was named, and what words alone ask for.
+
+    Args:
+        facts: a "named" turn, then a "told" one, and perhaps the "shown" one of the first picture.
+    """
+    thing, user, *first = facts
+    asked = ["what is this called", "what is my name", *("what was in the first picture" for _ in first)]
+    answer = captions.listing([f"a {thing.name}", user.name, *(captions.noun(turn.things[0]) for turn in first)])
+    words = captions.as_typed(f"{captions.listing(asked)}?", random)
+    return _turn((Mark.IMAGE, words), f"{answer}.", [random_scene("one", thing.things, random)])
 
 
 def ask_first(first: Spoken, random: Random) -> Episode:

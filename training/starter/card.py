@@ -10,7 +10,7 @@ from data.picture_book import objects
 from flamingo_app import load
 from training.evaluate import SUITES
 from training.starter.install import STARTER
-from training.starter.memory import LONGEST
+from training.starter.memory import Talks
 from training.suites.plot import POINT
 from training.suites.reader import Reader
 from training.suites.score import scores
@@ -119,7 +119,7 @@ def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
         heldout=len(objects("heldout")),
         minutes=sum(seconds.values()) / 60,
         times=", ".join(f"{stage} {spent / 60:.0f}" for stage, spent in seconds.items()),
-        longest=LONGEST,
+        longest=Talks().longest,
         seed=measured["seed"],
         items=measured["items"],
         rows=rows(measured["suites"]),

@@ -7,7 +7,7 @@ what they hold, how long they are, and when what was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -32,17 +32,11 @@ from training.loop import Batch, Plan, train
 from training.starter.flamingo import PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
 
-NAMED, SHOWN, TOLD, FILLERS = 24, 6, 3, 9  # turns of a pool
-QUESTIONS = 48
-SHARES = {"name": 26, "two": 3, "three": 1, "first": 5, "seen": 18, "told": 8}
-FACTS: dict[str, tuple[talks.Fact, int]] = {
-    "name": ("named", 1), "two": ("named", 2), "three": ("named", 3), "first": ("shown", 1), "seen": ("named", 0),
-    "told": ("told", 1),
+SHARES = {"name": 24, "both": 2, "two": 8, "three": 5, "first": 5, "seen": 14, "told": 6}
+FACTS: dict[str, tuple[talks.Fact, ...]] = {
+    "name": ("named",), "both": ("named", "named"), "two": ("named", "told"), "three": ("named", "told", "shown"),
+    "first": ("shown",), "told": ("told",),
 }  # fmt: skip
-SHORTEST, LONGEST = 2, 32  # turns of a talk
-# Up to here names alone are asked for, of talks about nothing else: to look for a turn by what it showed is what
-# all else grows from, and is found soonest where there is nothing else.
-NAMES_FIRST = 0.3
 IN_WINDOW = 2  # most turns that stand between memory and question
 RECALLED = 0.2  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
@@ -62,11 +56,33 @@ MEMORY: dict[str, Any] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class Talks:
+    """How long talks are, and what they are put together from.
+
+    Args:
+        named, shown, told, fillers: turns of a pool.
+        questions: about talks from one pool.
+        shortest, longest: turns of a talk.
+        names_first: up to which share of the training names alone are asked for, of talks about nothing else: to look
+            for a turn by what it showed is what all else grows from, and is found soonest where there is nothing else.
+    """
+
+    named: int = 24
+    shown: int = 6
+    told: int = 3
+    fillers: int = 9
+    questions: int = 48
+    shortest: int = 2
+    longest: int = 32
+    names_first: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """A question with the talk before it: numbers of the pool's turns in their order, and how it is spelled.
 
     Attributes:
-        facts: which places of the talk hold the answer; none where it is not in one turn.
+        facts: which places of the talk hold the answer; none where no turn does.
     """
 
     talk: tuple[int, ...]
@@ -74,11 +90,18 @@ class Asked:
     episode: Episode
 
 
+Write = Callable[
+    [FlamingoForConditionalGeneration, Batch, Sequence[Sequence[int]]], tuple[Slots, Tensor, float]
+]  # pool, turns of each talk -> memories, how badly they say the turns again, and how much of them right
+
+
 class Draw:
     """Pools and questions with the frozen tower's patches; those of a step are always the same."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, plan: Plan) -> None:
-        self.tokenizer, self.vision, self.plan = tokenizer, vision, plan
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, vision: VisionEncoder, plan: Plan, sizes: Talks | None = None
+    ) -> None:
+        self.tokenizer, self.vision, self.plan, self.sizes = tokenizer, vision, plan, sizes or Talks()
         self.things, self.renderer = objects("trained"), Renderer(SIZE)
 
     @torch.no_grad()
@@ -86,71 +109,85 @@ class Draw:
         random = Random(self.plan.seed + step)
         progress = step / self.plan.steps
         pool = self.pool(random)
-        asked = [self.asked(pool, progress, random) for _ in range(QUESTIONS)]
+        asked = [self.asked(pool, progress, random) for _ in range(self.sizes.questions)]
+        half = len(asked) // 2
         asked.sort(key=lambda question: len(question.episode.pieces))
         return {
             "pool": self.tensors([turn.episode for turn in pool]),
             "talks": [question.talk for question in asked],
             "facts": [question.facts for question in asked],
             "questions": [
-                self.tensors([question.episode for question in half])
-                for half in (asked[: QUESTIONS // 2], asked[QUESTIONS // 2 :])
+                self.tensors([question.episode for question in some]) for some in (asked[:half], asked[half:])
             ],
         }
 
     def pool(self, random: Random) -> list[Spoken]:
         """Turns: of those that name a thing, no two name the same thing, or give the same name."""
-        named = random.sample(self.things, NAMED)
-        names = made_up_names(NAMED + TOLD, random)
+        sizes = self.sizes
+        named = random.sample(self.things, sizes.named)
+        names = made_up_names(sizes.named + sizes.told, random)
         return [
             *(talks.named(thing, name, random) for thing, name in zip(named, names, strict=False)),
-            *(talks.shown(random.choice(self.things), random) for _ in range(SHOWN)),
-            *(talks.told(name, random) for name in names[NAMED:]),
-            *(talks.filler(self.things, random) for _ in range(FILLERS)),
+            *(talks.shown(random.choice(self.things), random) for _ in range(sizes.shown)),
+            *(talks.told(name, random) for name in names[sizes.named :]),
+            *(talks.filler(self.things, random) for _ in range(sizes.fillers)),
         ]
 
     def asked(self, pool: Sequence[Spoken], progress: float, random: Random) -> Asked:
         """A talk from the pool, and a question that it answers."""
-        begun = progress < NAMES_FIRST
+        begun = progress < self.sizes.names_first
         kind = "name" if begun else random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
-        by_fact = {fact: [n for n, turn in enumerate(pool) if turn.fact == fact] for fact in ("named", "shown", "told")}
-        facts = random.sample(by_fact[FACTS[kind][0]], FACTS[kind][1])
-        about = {thing for n in facts for thing in pool[n].things}
-        told = None if kind == "told" else random.choice(by_fact["told"])  # nobody says twice what they are called
+        facts, question, about = self.seen(pool, random) if kind == "seen" else self.facts(kind, pool, random)
+        told = None if begun or "told" in FACTS.get(kind, ()) else random.choice(_turns(pool, "told"))
         others = [
             n
             for n, turn in enumerate(pool)
-            if n not in facts and not about & set(turn.things) and (turn.fact != "told" or n == told)
+            if n not in facts
+            and not about & set(turn.things)
+            # Nobody says twice what they are called.
+            and (turn.fact == "named" if begun else turn.fact != "told" or n == told)
         ]
-        if begun:
-            others = [n for n in others if pool[n].fact == "named"]
-        size = random.randint(SHORTEST, LONGEST)
+        size = random.randint(self.sizes.shortest, self.sizes.longest)
         rest = random.sample(others, min(max(0, size - len(facts)), len(others)))
-        talk = [*rest, *facts]
-        random.shuffle(talk)
-        if kind == "first":
-            talk = [*facts, *rest]
-        question = self._question(kind, [pool[n] for n in facts], [pool[n] for n in talk], random)
+        first = [n for n in facts if pool[n].fact == "shown" and kind in ("first", "three")]
+        talk = random.sample([*rest, *facts], len(rest) + len(facts))
+        talk = [*first, *(n for n in talk if n not in first)]
         window = [] if begun else [talks.filler(self.things, random) for _ in range(random.randint(0, IN_WINDOW))]
-        clean = [turn.episode for turn in window if not about & set(turn.things) and kind != "seen"]
+        clean = [turn.episode for turn in window if not about & set(turn.things)]
         places = tuple(place for place, n in enumerate(talk) if n in facts)
         return Asked(talk=tuple(talk), facts=places, episode=talks.after(clean, question))
 
-    def _question(self, kind: str, facts: list[Spoken], talk: list[Spoken], random: Random) -> Episode:
+    def facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
+        """Turns, a question about them, and the things that no other turn of the talk may show."""
+        facts: list[int] = []
+        for fact in FACTS[kind]:
+            facts.append(random.choice([n for n in _turns(pool, fact) if n not in facts]))
+        spoken = [pool[n] for n in facts]
+        about = {thing for turn in spoken for thing in turn.things}
         if kind == "first":
-            return talks.ask_first(facts[0], random)
+            return facts, talks.ask_first(spoken[0], random), about
         if kind == "told":
-            return talks.ask_told(facts[0], random)
-        if kind == "seen":
-            shown = {thing for turn in talk for thing in turn.things}
-            seen = bool(shown) and random.random() < 0.5
-            candidates = [thing for thing in self.things if (thing in shown) == seen]
-            return talks.ask_seen(random.choice(candidates), seen=seen, random=random)
-        return talks.ask_name(facts, random)
+            return facts, talks.ask_told(spoken[0], random), about
+        if kind in ("two", "three"):
+            return facts, talks.ask_several(spoken, random), about
+        return facts, talks.ask_name(spoken, random), about
+
+    def seen(self, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
+        """Likewise, whether a thing was shown; half the time no turn of the talk shows it."""
+        if random.random() < 0.5:
+            thing = random.choice(self.things)
+            return [], talks.ask_seen(thing, seen=False, random=random), {thing}
+        fact = random.choice([n for n, turn in enumerate(pool) if turn.things])
+        thing = random.choice(pool[fact].things)
+        return [fact], talks.ask_seen(thing, seen=True, random=random), {thing}
 
     def tensors(self, episodes: Sequence[Episode]) -> Batch:
         """Episodes with their patches."""
         return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
+
+
+def _turns(pool: Sequence[Spoken], fact: talks.Fact) -> list[int]:
+    return [n for n, turn in enumerate(pool) if turn.fact == fact]
 
 
 def pictures(batch: Batch) -> Batch:
@@ -158,15 +195,31 @@ def pictures(batch: Batch) -> Batch:
     return {name: batch[name] for name in ("attention_mask", "patches", "image_mask") if name in batch}
 
 
-def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """Loss of the answers and, with less weight, of what the turns themselves said; the share of right answers."""
-    pool = batch["pool"]
+def at_once(
+    model: FlamingoForConditionalGeneration, pool: Batch, talk_turns: Sequence[Sequence[int]]
+) -> tuple[Slots, Tensor, float]:
+    """The memories of talks where a turn is read by itself and keeps slots of its own: each turn is read once.
+
+    Returns:
+        Also how badly the turns' first tokens are known from their latents, and how many of them are right.
+    """
     with torch.no_grad():
         hidden = model.turn_states(pool["input_ids"], **pictures(pool))
-    mask = pool["attention_mask"].bool()
     empty = Slots.empty(model.memory.config, batch=len(hidden))
-    latents = model.memory.encoder(hidden, empty, mask)
-    slots = gathered(latents, batch["talks"])
+    latents = model.memory.encoder(hidden, empty, pool["attention_mask"].bool())
+    return gathered(latents, talk_turns), *recall_loss(model, latents, pool)
+
+
+def predict(
+    model: FlamingoForConditionalGeneration, batch: Batch, *, write: Write = at_once, shown: bool = True
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of the answers and, with less weight, of what the turns themselves said; the share of right answers.
+
+    Args:
+        write: writes the talks of a batch.
+        shown: whether the search is told which turns hold the answer, where slots belong to turns.
+    """
+    slots, said, recalled = write(model, batch["pool"], batch["talks"])
     loss, found, total, right, asked, start = torch.zeros(()), torch.zeros(()), 0.0, 0, 0, 0
     for questions in batch["questions"]:
         rows = len(questions["input_ids"])
@@ -176,11 +229,11 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
         targets, weights = questions["input_ids"][:, 1:], questions["weights"][:, 1:]
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
-        found = found + finding_loss(model, taken, batch["facts"][start : start + rows], weights == 1)
+        if shown:
+            found = found + finding_loss(model, taken, batch["facts"][start : start + rows], weights == 1)
         start += rows
         wrong = ((logits.argmax(-1) != targets) & (weights == 1)).any(1)
         right, asked = right + int((~wrong).sum()), asked + rows
-    said, recalled = recall_loss(model, latents, pool)
     gates = [p.detach().tanh().abs() for name, p in model.memory_blocks.named_parameters() if name.endswith("gate")]
     figures = {
         "right": right / asked,

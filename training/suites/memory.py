@@ -2,7 +2,9 @@
 
     named     a picture of a thing, with a made-up name; later another picture of that thing: what is it called?
     among     the same, and two other things were named in the same talk: what is left of the picture must tell which
-    two, three    so many of these facts, asked for at once
+    two           a name and what the user is called, in one question
+    three         the same, and what was in the first picture of the talk
+    both          two pictures, two names
     told      what the user is called
     shown     what was in the first picture of the talk
     seen      was this thing in a picture before? (a guess is right half the time)
@@ -205,6 +207,17 @@ def _named(exam: Exam, distance: int, random: Random, asked: int, told: int) -> 
     return Item(tuple(facts), lead, exam.others(distance, things, random), exam.window(things, random), question)
 
 
+def _several(exam: Exam, distance: int, random: Random, count: int) -> Item:
+    thing = random.choice(objects("heldout"))
+    name, user = exam.names(2, random)
+    first = [talks.shown(random.choice(objects("trained")), random) for _ in range(count - 2)]
+    facts = [talks.named(thing, name, random), talks.told(user, random)]
+    question = talks.ask_several([*facts, *first], random)
+    things = [thing, *(thing for turn in first for thing in turn.things)]
+    told = (*first, *random.sample(facts, 2))
+    return Item(told, (), exam.others(distance, things, random), exam.window(things, random), question)
+
+
 def _told(exam: Exam, distance: int, random: Random) -> Item:
     fact = talks.told(exam.names(1, random)[0], random)
     return Item((fact,), (), exam.others(distance, (), random), exam.window((), random), talks.ask_told(fact, random))
@@ -227,8 +240,9 @@ def _seen(exam: Exam, distance: int, random: Random) -> Item:
 TASKS: dict[str, Callable[[Exam, int, Random], Item]] = {
     "named": lambda exam, distance, random: _named(exam, distance, random, 1, 1),
     "among": lambda exam, distance, random: _named(exam, distance, random, 1, 3),
-    "two": lambda exam, distance, random: _named(exam, distance, random, 2, 2),
-    "three": lambda exam, distance, random: _named(exam, distance, random, 3, 3),
+    "two": lambda exam, distance, random: _several(exam, distance, random, 2),
+    "three": lambda exam, distance, random: _several(exam, distance, random, 3),
+    "both": lambda exam, distance, random: _named(exam, distance, random, 2, 2),
     "told": _told,
     "shown": _shown,
     "seen": _seen,
