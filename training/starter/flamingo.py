@@ -94,6 +94,19 @@ LESSONS = (
                     "which": 6, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
         ),
     ),
+    # Whatever is not heard for a thousand steps is forgotten by half; at the end all is heard together.
+    Part(
+        name="consolidating",
+        plan=Plan(
+            steps=2300, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=10_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (0.45, {"listed": 6, "page": 13, "placed": 14, "asked": 12, "dialogue": 5, "captioned": 1, "binding": 24,
+                    "which": 12, "comparing": 4, "ruled": 3, "operated": 3, "styled": 3}),
+            (1.00, {"listed": 3, "page": 13, "placed": 10, "asked": 17, "dialogue": 7, "captioned": 2, "binding": 26,
+                    "which": 9, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
+        ),
+    ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
 LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it

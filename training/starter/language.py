@@ -124,12 +124,14 @@ PARTS = (
     Reading(
         name="pointed",
         plan=Plan(
-            steps=450, learning_rate=6e-4, matrix_rate=1.2e-3, warmup=30, seed=9_000_000, weight_decay=0.01, workers=1
+            steps=1250, learning_rate=8e-4, matrix_rate=1.6e-3, warmup=30, seed=9_000_000, weight_decay=0.01, workers=1
         ),
         phases=(
-            (0.35, {"placed": 45, "listed": 20, "which": 10, "binding": 14, "remapped": 3, "dialogue": 8}),
-            (1.00, {"placed": 14, "listed": 8, "dialogue": 14, "which": 14, "binding": 28, "remapped": 10, "styled": 4,
-                    "ruled": 4, "operated": 4, "captioned": 3}),
+            (0.15, {"placed": 45, "listed": 20, "which": 10, "binding": 14, "remapped": 3, "dialogue": 8}),
+            (0.50, {"placed": 24, "listed": 5, "dialogue": 14, "which": 8, "binding": 30, "remapped": 6, "styled": 4,
+                    "ruled": 3, "operated": 3, "captioned": 3}),
+            (1.00, {"placed": 12, "listed": 4, "dialogue": 15, "which": 10, "binding": 36, "remapped": 9, "styled": 5,
+                    "ruled": 3, "operated": 3, "captioned": 3}),
         ),
         described=DESCRIBED,
         ordered=True,
