@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from data.documents import Sample
 from data.mixture import Ingredient
@@ -34,6 +35,7 @@ class Findings:
         duplicates: rows with the same pictures and words as an earlier one, of an earlier source too.
         lengths: tokens of each good row.
         examples: rows as the model sees them.
+        unnamed: pictures in the source's folder that none of its rows names; not looked for among some rows only.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Findings:
     pictures: int = 0
     lengths: list[int] = field(default_factory=list[int])
     examples: list[str] = field(default_factory=list[str])
+    unnamed: list[str] = field(default_factory=list[str])
 
 
 def lint(
@@ -60,10 +63,12 @@ def lint(
     numbers = ingredient.kept
     if most is not None:
         numbers = numbers[np.unique(np.linspace(0, len(numbers) - 1, most).astype(int))]
+    named: set[Path] = set()
     for number in numbers.tolist():
         found.rows += 1
         try:
             sample = ingredient.source[number]
+            named |= {picture.resolve() for picture in sample.pictures if isinstance(picture, Path)}
             cut = reader.cut(sample)
             for picture in cut.pictures:
                 open_picture(picture)
@@ -74,9 +79,16 @@ def lint(
         identity = _identity(sample)
         found.duplicates += identity in seen
         seen.add(identity)
+    if most is None and named:
+        found.unnamed = [str(path) for path in _pictures_in(Path(ingredient.path)) if path.resolve() not in named]
     bad = {number for number, _ in found.bad}
     kept = np.array([number for number in ingredient.kept.tolist() if number not in bad], dtype=np.int64)
     return replace(ingredient, kept=kept), found
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """Files in a folder, at any depth, that look like pictures by their name; none where it is no folder."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in Image.registered_extensions())
 
 
 def _note(found: Findings, sample: Sample, cut: Cut, reader: Reader) -> None:
@@ -118,6 +130,8 @@ def table(findings: Sequence[Findings]) -> Iterator[str]:
         yield from (f"bad  {why}" for _, why in found.bad[:NAMED])
         if len(found.bad) > NAMED:
             yield f"bad  and {len(found.bad) - NAMED} more of {found.path}"
+        if found.unnamed:
+            yield f"left  pictures that no row of {found.path} names: {len(found.unnamed)}, such as {found.unnamed[0]}"
         yield from (f"row  {example}" for example in found.examples)
     if any(found.examples for found in findings):
         yield f"The model reads these rows and learns what stands between [ and ]; {IMAGE_TOKEN} is a picture."

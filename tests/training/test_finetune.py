@@ -188,6 +188,21 @@ def test_the_linter_finds_what_is_wrong(model: Path, tmp_path: Path, capsys: pyt
     assert not (tmp_path / "run").exists()
 
 
+def test_the_linter_names_pictures_that_no_row_names(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = runs.image_folder(tmp_path / "data", 6)
+    given = ["--data", str(folder), "--model", str(model), "--output", str(tmp_path / "run"), "--check"]
+    assert main(given) == 0
+    assert "no row" not in capsys.readouterr().out
+    (folder / "more").mkdir()
+    (folder / "more" / "forgotten.png").write_bytes((folder / "0.png").read_bytes())
+    assert main(given) == 0
+    told = capsys.readouterr().out
+    assert "names: 1, such as" in told
+    assert "forgotten.png" in told
+
+
 def test_what_is_held_out_is_looked_at_too(
     model: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
