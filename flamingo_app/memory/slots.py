@@ -50,6 +50,13 @@ class Slots:
         """The memories of some conversations of the batch."""
         return Slots(**{name: value[start:stop] for name, value in vars(self).items()})
 
+    @property
+    def used(self) -> Slots:
+        """Without the places behind the last that holds something; at least one stays."""
+        held = (self.turns > 0).any(dim=0).nonzero()
+        places = int(held.max()) + 1 if len(held) else 1
+        return replace(self, values=self.values[:, :places], turns=self.turns[:, :places])
+
 
 class CompetingSlots(nn.Module):
     """Places compete for a turn: a free one wins, the first of them; where none is free, the one most like the turn.

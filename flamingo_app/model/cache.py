@@ -32,9 +32,10 @@ class MediaLayer(DynamicLayer):
 
     @classmethod
     def of(cls, keys: Tensor, values: Tensor) -> MediaLayer:
-        """A layer that holds these."""
+        """A layer that holds these, not a copy of them."""
         layer = cls()
-        layer.update(keys, values)
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys, values
         return layer
 
     def crop(self, tokens_to_remove: int) -> None:

@@ -14,6 +14,7 @@ from flamingo_app import MemoryState
 from flamingo_app.config import MemoryConfig
 from flamingo_app.errors import CheckpointError, ConfigError
 from flamingo_app.memory.slots import CompetingSlots, Slots
+from flamingo_app.model.cache import MediaLayer
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from tests import tiny
 
@@ -97,6 +98,24 @@ def test_rows_of_a_batch_are_written_and_read_as_alone(model: FlamingoForConditi
             twice = {name: value.repeat(2, *[1] * (value.ndim - 1)) for name, value in asked.items()}
             together = model(**twice, memory=model.view_memory(both)).logits[row]
             torch.testing.assert_close(together, logits(model, alone)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_places_that_hold_nothing_need_not_be_viewed(model: FlamingoForConditionalGeneration):
+    slots = written(model)
+    held = int((slots.turns > 0).sum())  # slots that are rewritten all hold something
+    assert held in (3, slots.turns.shape[1])
+    assert slots.used.turns.shape[1] == held
+    torch.testing.assert_close(logits(model, slots.used), logits(model, slots))
+    empty = model.empty_slots()
+    assert empty.used.turns.tolist() == [[0]]
+    torch.testing.assert_close(logits(model, empty.used), logits(model, empty))
+
+
+def test_reading_copies_no_memory():
+    keys, values = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 5, 4)
+    layer = MediaLayer.of(keys, values)
+    assert (layer.keys.data_ptr(), layer.values.data_ptr()) == (keys.data_ptr(), values.data_ptr())
+    assert layer.get_seq_length() == 5
 
 
 def test_reading_through_a_cache_is_reading_at_once(model: FlamingoForConditionalGeneration):

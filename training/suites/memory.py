@@ -113,21 +113,28 @@ class Exam:
     def read(self, turns: Sequence[Spoken], *, blanked: bool = False) -> list[Tensor]:
         """What the memory's encoder reads of turns, each read by itself: (1 tokens depth dim)."""
         states: list[Tensor] = []
-        for turn in turns:
-            pictures = drawn(turn.episode.scenes)
-            prompt = tuple(piece for piece, _ in turn.episode.pieces)
-            inputs = self.reader.processor.prompts([prompt], [blank(pictures) if blanked else pictures])
-            states.append(self.reader.model.turn_states(**inputs))
+        for start in range(0, len(turns), self.reader.batch_size):
+            some = turns[start : start + self.reader.batch_size]
+            shown = [drawn(turn.episode.scenes) for turn in some]
+            prompts = [tuple(piece for piece, _ in turn.episode.pieces) for turn in some]
+            inputs = self.reader.processor.prompts(prompts, [blank(row) if blanked else row for row in shown])
+            hidden = self.reader.model.turn_states(**inputs)
+            rows = zip(hidden, inputs["attention_mask"].bool(), strict=True)
+            states += [row[mask][None] for row, mask in rows]
         return states
 
     @torch.inference_mode()
     def written(self, items: Sequence[Item], *, blanked: bool = False) -> Slots:
         """The memories of talks, written turn by turn, all talks at once."""
         model = self.reader.model
-        told = [self.read(item.facts, blanked=blanked) for item in items]
+        told = iter(self.read([fact for item in items for fact in item.facts], blanked=blanked))
         rows = [
-            [*(self.states[n] for n in item.lead), *facts, *(self.states[n] for n in item.fillers)]
-            for item, facts in zip(items, told, strict=True)
+            [
+                *(self.states[n] for n in item.lead),
+                *(next(told) for _ in item.facts),
+                *(self.states[n] for n in item.fillers),
+            ]
+            for item in items
         ]
         slots = Slots.empty(model.memory.config, batch=len(items))
         for turn in zip(*rows, strict=True):
@@ -150,9 +157,9 @@ class Exam:
         return Score.of(right)
 
     def _memory(self, items: Sequence[Item], control: str) -> Slots:
-        slots = self.written(items, blanked=control == "blank")
         if control == "zeroed":
             return Slots.empty(self.reader.model.memory.config, batch=len(items))
+        slots = self.written(items, blanked=control == "blank")
         if control == "swapped":
             return Slots(**{name: value.roll(1, dims=0) for name, value in vars(slots).items()})
         return slots

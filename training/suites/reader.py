@@ -54,7 +54,7 @@ class Reader:
             inputs = self.processor.prompts([prompts[row] for row in rows], [images[row] for row in rows])
             inputs = inputs.to(self.model.device)
             with torch.inference_mode():
-                memory = None if slots is None else self.model.view_memory(slots.rows(rows[0], rows[-1] + 1))
+                memory = None if slots is None else self.model.view_memory(slots.rows(rows[0], rows[-1] + 1).used)
                 said = self.model.generate(**inputs, max_new_tokens=tokens, do_sample=False, memory=memory)
             new = said[:, inputs["input_ids"].shape[1] :]
             answers += [words.strip() for words in self.processor.tokenizer.batch_decode(new, skip_special_tokens=True)]
