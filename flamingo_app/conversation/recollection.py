@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,8 +17,10 @@ from flamingo_app.conversation.messages import Message, Picture
 from flamingo_app.conversation.prefixes import Script
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import MemoryView
 from flamingo_app.processing import FlamingoProcessor
 
+Value = TypeVar("Value")
 BEGINNING = "0" * 64
 """The name of the memory in which nothing is written."""
 
@@ -61,11 +63,14 @@ class Memories:
 
     Args:
         max_number: how many states are kept; the least recently used go first.
+        max_views: how many of them as the model reads them, which takes some times the room: a memory changes only when
+            turns leave the window, so most turns read what the one before them read.
     """
 
-    def __init__(self, *, max_number: int = 64) -> None:
-        self.max_number = max_number
+    def __init__(self, *, max_number: int = 64, max_views: int = 4) -> None:
+        self.max_number, self.max_views = max_number, max_views
         self._kept: OrderedDict[str, MemoryState] = OrderedDict()
+        self._views: OrderedDict[str, MemoryView] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -74,10 +79,17 @@ class Memories:
     def keep(self, name: str, state: MemoryState) -> None:
         """Know a state by the name that `after` gave it."""
         with self._lock:
-            self._kept[name] = state
-            self._kept.move_to_end(name)
-            while len(self._kept) > self.max_number:
-                self._kept.popitem(last=False)
+            _put(self._kept, name, state, self.max_number)
+
+    @torch.no_grad()
+    def view(self, model: FlamingoForConditionalGeneration, name: str, state: MemoryState) -> MemoryView:
+        """A state that `after` gave with this name, as `forward` takes it."""
+        with self._lock:
+            view = self._views.get(name)
+        view = view or model.view_memory(state.slots)
+        with self._lock:
+            _put(self._views, name, view, self.max_views)
+        return view
 
     def after(
         self,
@@ -108,6 +120,13 @@ class Memories:
                 if names[number] in self._kept:
                     return number, self._kept[names[number]]
         return 0, None
+
+
+def _put(kept: OrderedDict[str, Value], name: str, value: Value, most: int) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
+    while len(kept) > most:
+        kept.popitem(last=False)
 
 
 def _chained(before: str, turn: str) -> str:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
-import torch
 from transformers.cache_utils import DynamicCache
 
 from flamingo_app.conversation.messages import Example, Message, Part, Picture
@@ -20,7 +19,6 @@ from flamingo_app.images import Source
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.cache import first_tokens
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.model.gated_cross_attention import MemoryView
 from flamingo_app.model.streaming import Cutter, Decoder, Draw, Token, tokens
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import Tokenizer, Turn, caption_prompt, chat_prompt, encode, spell_turn
@@ -91,24 +89,25 @@ def read_window(
     """
     positions = model.config.max_positions or UNLIMITED
     room = positions - min(MAX_NEW_TOKENS, positions // 4)
-    tokenizer = processor.tokenizer
+    tokenizer, image = processor.tokenizer, model.config.image_token_id
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
-    spelled = [_spelled(message, tokenizer) for message in messages]
-    lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, spelled, strict=True)]
+    scripts = [_spelled(message, tokenizer, image) for message in messages]
+    lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, scripts, strict=True)]
     start = window_start(lengths, room - len(shown) - len(begin))
     pictures = (
         *(example.picture for example in examples),
         *(picture for message in messages[start:] for picture in message.pictures),
     )
-    ids = [*shown, *chain.from_iterable(spelled[start:]), *begin]
-    script = _script(ids, pictures, model.config.image_token_id)
-    told = iter(spelled)
-    left = tuple(
-        _turn_script(turn, [token for _ in turn for token in next(told)], model.config.image_token_id)
-        for turn in by_turns(messages[:start])
+    examples_script = _script(shown, [example.picture.name for example in examples], image)
+    told = iter(scripts)
+    return Window(
+        script=(*examples_script, *chain.from_iterable(scripts[start:]), *begin),
+        pictures=pictures,
+        left=tuple(_turn_script(turn, [next(told) for _ in turn]) for turn in by_turns(messages[:start])),
+        num_left_out=start,
+        room=room,
     )
-    return Window(script=script, pictures=pictures, left=left, num_left_out=start, room=room)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,24 +147,24 @@ def budget(
     )
 
 
-def _turn_script(turn: Sequence[Message], ids: Sequence[int], image_token_id: int) -> TurnScript:
-    pictures = tuple(picture for message in turn for picture in message.pictures)
-    return TurnScript(script=_script(ids, pictures, image_token_id), pictures=pictures)
+def _turn_script(turn: Sequence[Message], scripts: Sequence[Script]) -> TurnScript:
+    pictures = tuple(chain.from_iterable(message.pictures for message in turn))
+    return TurnScript(script=tuple(chain.from_iterable(scripts)), pictures=pictures)
 
 
-def _script(ids: Sequence[int], pictures: Sequence[Picture], image_token_id: int) -> Script:
-    """Tokens with the names of the pictures in their places."""
-    names = iter(picture.name for picture in pictures)
-    return tuple(next(names) if token == image_token_id else token for token in ids)
-
-
-def _spelled(message: Message, tokenizer: Tokenizer) -> tuple[int, ...]:
-    return _encoded(message.turn, tokenizer)
+def _spelled(message: Message, tokenizer: Tokenizer, image_token_id: int) -> Script:
+    return _encoded(message.turn, tuple(picture.name for picture in message.pictures), tokenizer, image_token_id)
 
 
 @lru_cache(maxsize=2**14)  # a long chat is spelled at every turn of it
-def _encoded(turn: Turn, tokenizer: Tokenizer) -> tuple[int, ...]:
-    return tuple(encode(spell_turn(turn), tokenizer))
+def _encoded(turn: Turn, names: tuple[str, ...], tokenizer: Tokenizer, image_token_id: int) -> Script:
+    return _script(encode(spell_turn(turn), tokenizer), names, image_token_id)
+
+
+def _script(ids: Sequence[int], names: Sequence[str], image_token_id: int) -> Script:
+    """Tokens with the names of the pictures in their places."""
+    in_order = iter(names)
+    return tuple(next(in_order) if token == image_token_id else token for token in ids)
 
 
 @dataclass(kw_only=True)
@@ -265,7 +264,7 @@ def _speak(
         do_sample=False,
         max_new_tokens=settings.max_new_tokens,
         gate_scale=settings.gate_scale,
-        memory=None if answer.memory is None else _viewed(model, answer.memory),
+        memory=None if answer.memory is None else memories.view(model, name, answer.memory),
     )
     try:
         for token in spoken:
@@ -293,11 +292,6 @@ def _speak(
             held = min(cache.get_seq_length(), len(script))  # more was found than anybody read
             if held and (read := first_tokens(cache, held, layers)):
                 kept.keep(script[:held], read, condition)
-
-
-@torch.no_grad()
-def _viewed(model: FlamingoForConditionalGeneration, state: MemoryState) -> MemoryView:
-    return model.view_memory(state.slots)
 
 
 class Conversation:
@@ -335,7 +329,7 @@ class Conversation:
         self.messages = list(messages)
         self.examples = tuple(examples)
         self.prefixes = Prefixes(max_number=2) if prefixes is None else prefixes
-        self.memories = Memories(max_number=8) if memories is None else memories
+        self.memories = Memories(max_number=8, max_views=1) if memories is None else memories
 
     def say(self, *parts: Part | Source, settings: Settings | None = None) -> str:
         """Say and show something, and return the whole answer; see `stream`."""

@@ -15,6 +15,7 @@ from flamingo_app.conversation import Conversation, Memories, Message, Prefixes,
 from flamingo_app.conversation.recollection import by_turns
 from flamingo_app.conversation.session import read_window
 from flamingo_app.errors import CheckpointError, PromptError
+from flamingo_app.memory.slots import Slots
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
@@ -88,6 +89,23 @@ def test_a_turn_is_written_once(
     talk(chat, range(20))
     assert chat.memory is not None
     assert len(written) == chat.memory.num_written
+
+
+def test_a_memory_is_viewed_once_until_turns_leave(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, monkeypatch: pytest.MonkeyPatch
+):
+    viewed: list[int] = []
+    view = FlamingoForConditionalGeneration.view_memory
+
+    def counted(self: FlamingoForConditionalGeneration, slots: Slots, *rest: object) -> object:
+        viewed.append(int(slots.written))
+        return view(self, slots, *rest)
+
+    monkeypatch.setattr(FlamingoForConditionalGeneration, "view_memory", counted)
+    chat = Conversation(model, processor)
+    talk(chat, range(16))
+    assert len(viewed) > 1
+    assert sorted(set(viewed)) == viewed
 
 
 def test_a_conversation_goes_on_from_its_memory_and_its_window_alone(

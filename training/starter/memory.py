@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from data import talks
 from data.episodes import Episode
 from data.made_up_names import made_up_names
-from data.picture_book import Renderer, objects
+from data.picture_book import Object, Renderer, objects
 from data.talks import Spoken
 from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
