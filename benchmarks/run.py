@@ -10,7 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks import batching, conversation, decoding, finetuning, first_token, importing, labelling, memory
+from benchmarks import (
+    batching,
+    conversation,
+    decoding,
+    finetuning,
+    first_token,
+    importing,
+    labelling,
+    memory,
+    replaying,
+)
 
 PEERS = Path(__file__).parents[1] / ".venv-peers" / "bin" / "python"  # `make peers`
 BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
@@ -22,6 +32,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "finetuning": partial(finetuning.run, None),
     "labelling": labelling.run,
     "memory": memory.run,
+    "replaying": replaying.run,
 }
 
 
