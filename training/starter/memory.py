@@ -137,7 +137,7 @@ class Draw:
         """A talk from the pool, and a question that it answers."""
         begun = progress < self.sizes.names_first
         kind = "name" if begun else random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
-        facts, question, about = self.seen(pool, random) if kind == "seen" else self.facts(kind, pool, random)
+        facts, question, about = self._seen(pool, random) if kind == "seen" else self._facts(kind, pool, random)
         told = None if begun or "told" in FACTS.get(kind, ()) else random.choice(_turns(pool, "told"))
         others = [
             n
@@ -157,7 +157,7 @@ class Draw:
         places = tuple(place for place, n in enumerate(talk) if n in facts)
         return Asked(talk=tuple(talk), facts=places, episode=talks.after(clean, question))
 
-    def facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
+    def _facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Turns, a question about them, and the things that no other turn of the talk may show."""
         facts: list[int] = []
         for fact in FACTS[kind]:
@@ -172,7 +172,7 @@ class Draw:
             return facts, talks.ask_several(spoken, random), about
         return facts, talks.ask_name(spoken, random), about
 
-    def seen(self, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
+    def _seen(self, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Likewise, whether a thing was shown; half the time no turn of the talk shows it."""
         if random.random() < 0.5:
             thing = random.choice(self.things)
