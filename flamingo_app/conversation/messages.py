@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
@@ -76,6 +76,11 @@ class Message:
         """The message with a mark where each picture stands, as `flamingo_app.prompt` spells it."""
         pieces = (part if isinstance(part, str) else Mark.IMAGE for part in self.parts)
         return Turn(role=self.role, pieces=tuple(pieces))
+
+    @cached_property
+    def scripts(self) -> dict[Hashable, tuple[int | str, ...]]:
+        """Its tokens with the names of its pictures in their places, for each tokenizer that spelled it."""
+        return {}
 
     def check(self) -> None:
         """Raise `PromptError` for a message that says and shows nothing, spells a special token, or cannot be read."""

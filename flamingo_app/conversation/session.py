@@ -148,15 +148,19 @@ def budget(
 
 
 def _turn_script(turn: Sequence[Message], scripts: Sequence[Script]) -> TurnScript:
-    pictures = tuple(chain.from_iterable(message.pictures for message in turn))
-    return TurnScript(script=tuple(chain.from_iterable(scripts)), pictures=pictures)
+    pictures = tuple(picture for message in turn for picture in message.pictures)
+    return TurnScript(script=sum(scripts, ()), pictures=pictures)
 
 
 def _spelled(message: Message, tokenizer: Tokenizer, image_token_id: int) -> Script:
-    return _encoded(message.turn, tuple(picture.name for picture in message.pictures), tokenizer, image_token_id)
+    by = (tokenizer, image_token_id)
+    if (script := message.scripts.get(by)) is None:  # a long chat asks every message of it at every turn
+        names = tuple(picture.name for picture in message.pictures)
+        script = message.scripts[by] = _encoded(message.turn, names, tokenizer, image_token_id)
+    return script
 
 
-@lru_cache(maxsize=2**14)  # a long chat is spelled at every turn of it
+@lru_cache(maxsize=2**14)  # a server makes the messages of a chat anew at every turn of it
 def _encoded(turn: Turn, names: tuple[str, ...], tokenizer: Tokenizer, image_token_id: int) -> Script:
     return _script(encode(spell_turn(turn), tokenizer), names, image_token_id)
 
