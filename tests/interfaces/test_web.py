@@ -484,15 +484,23 @@ def test_each_word_shows_what_it_looked_at(page: Page, picture: Path):
     page.screenshot(path=ARTIFACTS / "chat-looking.png")
 
 
+def close_gates(page: Page) -> None:
+    """Turn the dial down by its keys, as often as it takes: gradio sets a part that was just unfolded once more."""
+    dial = page.locator("#gates input[type=range]")
+    for _ in range(20):
+        dial.press("Home")
+        page.wait_for_timeout(500)
+        if dial.input_value() == "0":
+            break
+    expect(dial).to_have_value("0")
+
+
 def test_closed_gates_see_no_picture(page: Page, picture: Path):
     attach(page, picture)
     ask(page, "a dog")
     open_gates = wait_for_the_end(page)
     page.get_by_text("What it looked at, and its gates").click()
-    page.locator("#gates input[type=number]").fill("0")
-    page.keyboard.press("Enter")
-    page.keyboard.press("Tab")
-    expect(page.locator("#gates input[type=range]")).to_have_value("0")
+    close_gates(page)
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(box(page)).to_have_text(re.compile("a dog"))
     click(page, "Send")
