@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,14 +22,42 @@ from transformers import GPT2Config
 
 from flamingo_app import Conversation, FlamingoConfig, FlamingoForConditionalGeneration, load
 from flamingo_app.config import GatedConfig, MemoryConfig, ResamplerConfig
-from flamingo_app.conversation import Prefixes, Settings
+from flamingo_app.conversation import Message, Picture, Prefixes, Settings
+from flamingo_app.conversation.session import read_window
 from flamingo_app.processing import FlamingoProcessor
 
 TURNS, EARLY, SPAN = 1000, 20, 40
-WHOLE, MEASURED, ANEW = 64, 16, 2  # turns in all, those whose mean is taken, and those that are read anew
-POSITIONS, WINDOW = 8192, 384
+WHOLE, MEASURED, ANEW = 64, 16, 2  # turns in all, those that are answered and timed, and those that are read anew
 QUESTION = "what is in this picture, and what do you think of it? tell me all that you see, please."
-ANSWER_TOKENS = 64  # most of a turn is the answer, as in chats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talk:
+    """How long the turns of a talk are, and what each side has positions for.
+
+    Args:
+        question: what the user says of a picture in each turn.
+        answer_tokens: of each answer.
+        window, positions: what is read of it with the memory, and as a whole.
+    """
+
+    question: str
+    answer_tokens: int
+    window: int
+    positions: int
+
+    def turn(self, number: int) -> tuple[Message, Message]:
+        """One turn that was said before; its answer is about as long as those that are given."""
+        answer = " ".join(["tree"] * self.answer_tokens)
+        user = Message(role="user", parts=(Picture.of(_picture(number)), self.question))
+        return user, Message(role="assistant", parts=(answer,))
+
+
+# A sentence and a short answer; and a passage of some two hundred words that is asked about, in GPT-2's own window.
+TALKS = {
+    "short_turns": Talk(question=QUESTION, answer_tokens=64, window=384, positions=8192),
+    "long_turns": Talk(question=" ".join([QUESTION] * 12), answer_tokens=64, window=1024, positions=32768),
+}
 
 
 def run() -> dict[str, Any]:
@@ -58,27 +88,36 @@ def thousand_turns() -> dict[str, Any]:
 
 
 def against_whole_talk() -> dict[str, Any]:
-    """Up to turn 64 of the same talk: seconds of a turn, and bytes that the conversation holds.
+    """The last turns of the same talk of 64, where turns are short and where they are long."""
+    return {name: _against(talk) for name, talk in TALKS.items()}
 
-    A mean over some turns, since in one of two or three old turns leave the window and are written.
+
+def _against(talk: Talk) -> dict[str, Any]:
+    """Seconds of a turn, and bytes that the conversation holds.
+
+    What was said before is given, so that only the turns that count are answered. A mean over some of them, since in
+    one of two or three old turns leave the window and are written.
     """
     _, processor = load("starter")
+    said = [message for turn in range(WHOLE - MEASURED) for message in talk.turn(turn)]
+    whole = _model(processor, talk.positions, memory=False)
     chats = {
-        "memory": _chat(_model(processor, WINDOW, memory=True), processor, kept=2),
-        "whole_cached": _chat(_model(processor, POSITIONS, memory=False), processor, kept=2),
-        "whole_anew": _chat(_model(processor, POSITIONS, memory=False), processor, kept=0),
+        "memory": _chat(_model(processor, talk.window, memory=True), processor, said, kept=2),
+        "whole_cached": _chat(whole, processor, said, kept=2),
+        "whole_anew": _chat(whole, processor, said, kept=0),
     }
     seconds: dict[str, list[float]] = {name: [] for name in chats}
-    for turn in range(WHOLE):
+    for turn in range(WHOLE - MEASURED, WHOLE):
         for name, chat in chats.items():
-            if name != "whole_anew":
-                seconds[name].append(_turn(chat, turn, QUESTION, ANSWER_TOKENS))
-            elif turn >= WHOLE - ANEW:
+            if name == "whole_anew" and turn < WHOLE - ANEW:
+                continue
+            if name == "whole_anew":
                 chat.messages = list(chats["whole_cached"].messages[:-2])
-                seconds[name].append(_turn(chat, turn, QUESTION, ANSWER_TOKENS))
-    late = {name: statistics.fmean(taken[-MEASURED:]) for name, taken in seconds.items()}
+            seconds[name].append(_turn(chat, turn, talk.question, talk.answer_tokens))
+    late = {name: statistics.fmean(taken[1 if len(taken) > ANEW else 0 :]) for name, taken in seconds.items()}
     held = {name: _held(chat) for name, chat in chats.items() if name != "whole_anew"}
     return {
+        "tokens_of_a_turn": len(read_window(whole, processor, chats["whole_cached"].messages[:-1]).script) / WHOLE,
         "seconds": late,
         "held_mb": {name: size / 2**20 for name, size in held.items()},
         "memory_faster_than_cached": late["whole_cached"] / late["memory"],
@@ -107,8 +146,10 @@ def _model(processor: FlamingoProcessor, positions: int, *, memory: bool) -> Fla
     return FlamingoForConditionalGeneration(config).eval()
 
 
-def _chat(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, *, kept: int) -> Conversation:
-    return Conversation(model, processor, prefixes=Prefixes(max_number=kept))
+def _chat(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, said: Sequence[Message], *, kept: int
+) -> Conversation:
+    return Conversation(model, processor, said, prefixes=Prefixes(max_number=kept))
 
 
 def _held(chat: Conversation) -> int:
@@ -122,10 +163,14 @@ def _held(chat: Conversation) -> int:
 
 
 def _turn(chat: Conversation, number: int, words: str, tokens: int) -> float:
-    pixels = Random(number).randbytes(96 * 96 * 3)
+    picture = _picture(number)
     started = time.perf_counter()
-    chat.say(Image.frombytes("RGB", (96, 96), pixels), words, settings=Settings(max_new_tokens=tokens))
+    chat.say(picture, words, settings=Settings(max_new_tokens=tokens))
     return time.perf_counter() - started
+
+
+def _picture(number: int) -> Image.Image:
+    return Image.frombytes("RGB", (96, 96), Random(number).randbytes(96 * 96 * 3))
 
 
 def _resident() -> int:

@@ -255,15 +255,17 @@ def styled(scenes: Sequence[Scene], say: Speaker) -> Episode:
 
 
 def random_styled(things: Sequence[Object], random: Random) -> Episode:
-    """Two to five pictures captioned in one style."""
+    """Two to nine pictures captioned in one style."""
     style = random.choice(tuple(captions.STYLES.values()))
-    kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 5))
+    kinds = random.choices(("one", "group", "pair"), (3, 1, 1), k=random.randint(2, 9))
     return styled([random_scene(cast(Kind, kind), things, random) for kind in kinds], style)
 
 
-def random_ruled(things: Sequence[Object], random: Random) -> Episode:
+def random_ruled(
+    things: Sequence[Object], random: Random, *, rules: Sequence[Speaker] = tuple(captions.RULES.values())
+) -> Episode:
     """Two to nine pictures, each with what one unspoken rule asks for; the rule is to be found from the first."""
-    rule = random.choice(tuple(captions.RULES.values()))
+    rule = random.choice(rules)
     kinds = random.choices(("group", "pair", "mixed"), (2, 2, 1), k=random.randint(2, 9))
     return styled([random_scene(cast(Kind, kind), things, random) for kind in kinds], rule)
 

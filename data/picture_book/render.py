@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from data.picture_book.invented import Invented
 from data.picture_book.scene import Placed, Scene
-from data.picture_book.world import ATLAS_COLUMNS, ATLAS_FILE, CELL, OBJECTS
+from data.picture_book.world import ATLAS_COLUMNS, ATLAS_FILE, CELL, OBJECTS, Object
 
 TEXTURE = 512  # pixels a side of the noise that grain and photo-like pages are cut from
 MIPMAPS = 3  # each level halves the glyphs, so that small objects are drawn without aliasing
@@ -67,8 +68,7 @@ class Renderer:
         v = ((lines + 0.5) / self.size - y[:, None])[:, :, None] * 2 / size[:, None, None]
         cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
         grid = torch.stack([(u * cos + v * sin) * mirror[:, None, None], v * cos - u * sin], -1)
-        glyphs = self.mipmaps[level][[o.thing.index for o in placed]]
-        drawn = F.grid_sample(glyphs, grid, align_corners=False)
+        drawn = F.grid_sample(torch.stack([self._glyph(o.thing, level) for o in placed]), grid, align_corners=False)
         where = (
             torch.tensor(rows, device=self.device)[:, None, None],
             slice(None),
@@ -78,6 +78,14 @@ class Renderer:
         colour, alpha = drawn[:, :3], drawn[:, 3:]
         under = rearrange(pictures[where], "n h w c -> n c h w")
         pictures[where] = rearrange(colour + under * (1 - alpha), "n c h w -> n h w c")
+
+    def _glyph(self, thing: Object, level: int) -> Float[Tensor, "4 height width"]:
+        glyphs = self.mipmaps[level]
+        if not isinstance(thing, Invented):
+            return glyphs[thing.index]
+        half = glyphs.shape[2] // 2
+        glyph = torch.cat([glyphs[thing.index, :, :half], glyphs[thing.below, :, half:]], 1)
+        return glyph[[*thing.order, 3]]
 
     def _background(self, scene: Scene) -> Float[Tensor, "3 height width"]:
         first, second = (torch.tensor(shade, device=self.device)[:, None, None] / 255 for shade in scene.shades)

@@ -31,6 +31,11 @@ class Object:
     plural: str
     stage: Stage
 
+    @property
+    def tones(self) -> tuple[tuple[float, ...], ...]:
+        """The mean colour of each of its parts (sRGB, 0 to 255), weighted by their opacity."""
+        return (tones()[self.index],)
+
 
 def _read_objects() -> tuple[Object, ...]:
     with (HERE / "objects.tsv").open(encoding="utf-8", newline="") as file:
@@ -66,10 +71,9 @@ def tones() -> tuple[tuple[float, float, float], ...]:
     return tuple(tuple((cell[:, :3] * cell[:, 3:]).sum(0) / cell[:, 3].sum()) for cell in cells)
 
 
-@cache
 def hides(colour: str, thing: Object) -> bool:
     """Whether a page of this colour would swallow the object: a yellow star on yellow."""
-    return any(math.dist(shade, tones()[thing.index]) < LEAST_CONTRAST for shade in COLOURS[colour])
+    return any(math.dist(shade, tone) < LEAST_CONTRAST for shade in COLOURS[colour] for tone in thing.tones)
 
 
 def objects(stage: Stage) -> tuple[Object, ...]:

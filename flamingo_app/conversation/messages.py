@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
+from typing import Any
 
 from PIL.Image import Image
 
@@ -80,6 +81,11 @@ class Message:
     @cached_property
     def scripts(self) -> dict[Hashable, tuple[int | str, ...]]:
         """Its tokens with the names of its pictures in their places, for each tokenizer that spelled it."""
+        return {}
+
+    @cached_property
+    def turns(self) -> dict[Hashable, Any]:
+        """The turns that begin with it, as they are written into a memory, by the tokens of their messages."""
         return {}
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from itertools import accumulate
 from typing import Any, TypeVar
@@ -32,13 +32,13 @@ class TurnScript:
     script: Script
     pictures: tuple[Picture, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The same for the same turn, another for another."""
         return _named(self.script)
 
 
-@lru_cache(maxsize=2**14)  # a long chat is named at every turn of it
+@lru_cache(maxsize=2**14)  # a server makes the turns of a chat anew at every turn of it
 def _named(script: Script) -> str:
     return sha256(repr(script).encode()).hexdigest()
 
@@ -129,6 +129,7 @@ def _put(kept: OrderedDict[str, Value], name: str, value: Value, most: int) -> N
         kept.popitem(last=False)
 
 
+@lru_cache(maxsize=2**14)  # a long chat is named at every turn of it
 def _chained(before: str, turn: str) -> str:
     return sha256(f"{before} {turn}".encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, cast
 
 from transformers.cache_utils import DynamicCache
@@ -104,7 +104,7 @@ def read_window(
     return Window(
         script=(*examples_script, *chain.from_iterable(scripts[start:]), *begin),
         pictures=pictures,
-        left=tuple(_turn_script(turn, [next(told) for _ in turn]) for turn in by_turns(messages[:start])),
+        left=tuple(_turn_script(turn, tuple(islice(told, len(turn)))) for turn in by_turns(messages[:start])),
         num_left_out=start,
         room=room,
     )
@@ -147,9 +147,12 @@ def budget(
     )
 
 
-def _turn_script(turn: Sequence[Message], scripts: Sequence[Script]) -> TurnScript:
-    pictures = tuple(picture for message in turn for picture in message.pictures)
-    return TurnScript(script=sum(scripts, ()), pictures=pictures)
+def _turn_script(turn: Sequence[Message], scripts: tuple[Script, ...]) -> TurnScript:
+    kept = turn[0].turns  # which are asked for at every turn of a chat: with a thousand of them, that is felt
+    if (told := kept.get(scripts)) is None:
+        pictures = tuple(picture for message in turn for picture in message.pictures)
+        told = kept[scripts] = TurnScript(script=sum(scripts, ()), pictures=pictures)
+    return told
 
 
 def _spelled(message: Message, tokenizer: Tokenizer, image_token_id: int) -> Script:

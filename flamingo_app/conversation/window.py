@@ -8,14 +8,13 @@ that is continued elsewhere, or after a restart, is read exactly as it would hav
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flamingo_app.errors import PromptError
 from flamingo_app.prompt import Role
 
 
-@dataclass(frozen=True, kw_only=True)
-class Length:
+class Length(NamedTuple):
     """How long a message is.
 
     Args:

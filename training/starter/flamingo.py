@@ -19,6 +19,7 @@ from data import captions
 from data.collate import collate
 from data.episodes import (
     ORDINALS,
+    WAYS,
     Episode,
     captioned,
     dialogue,
@@ -34,6 +35,7 @@ from data.episodes import (
     random_which_picture,
 )
 from data.picture_book import Kind, Object, Placed, Renderer, objects, random_scene
+from data.picture_book.invented import Invented, invented
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock
@@ -107,10 +109,23 @@ LESSONS = (
                     "which": 9, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
         ),
     ),
+    # What shots must teach is things that are met for the first time. Those of the list are known by heart by now.
+    Part(
+        name="meeting",
+        plan=Plan(
+            steps=2200, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=12_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (1.00, {"listed": 3, "page": 14, "placed": 9, "asked": 18, "dialogue": 7, "captioned": 2, "binding": 8,
+                    "met": 24, "which": 9, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 2,
+                    "combined": 6, "styled": 4}),
+        ),
+    ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
 LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
 TOLD = 0.3  # weight of writing the answer where the language model was taught to read it
+MOST_NEW = max(ways for ways, _ in WAYS)
 CELLS = 6  # of a side of the tower's map
 ORDER = 0.5  # strength of what tells pictures by their order, in that of the patches
 ASKED: tuple[tuple[str, Kind], ...] = (
@@ -173,7 +188,18 @@ class Draw:
             "styled": lambda random: random_styled(self.things, random),
             "ruled": lambda random: random_ruled(self.things, random),
             "operated": lambda random: random_operated(self.things, random),
+            # Of things that are met for the first time.
+            "met": lambda random: random_binding(
+                self.new(random), random, made_up=1.0, most_pictures=random.choice([12, 12, 24, 24, 44])
+            ),
+            "compared": lambda random: random_comparing(self.new(random), random),
+            "counted": lambda random: random_ruled(self.new(random), random, rules=(captions.RULES["count"],)),
+            "combined": lambda random: random_operated(self.new(random), random),
         }
+
+    def new(self, random: Random) -> list[Invented]:
+        """As many things of nobody's list as an episode may show."""
+        return invented(MOST_NEW, self.things, random)
 
     @torch.no_grad()
     def __call__(self, step: int) -> Batch:
@@ -222,8 +248,8 @@ def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Ba
         for piece, weight in episode.pieces:
             if isinstance(piece, str) and weight == 0 and picture >= 0:
                 name = captions.looked_for(piece)
-                boxes = [o for o in episode.scenes[picture].objects if name in (o.thing.name, o.thing.plural)]
-                if boxes:
+                shown = episode.scenes[picture].objects
+                if name and (boxes := [o for o in shown if name in (o.thing.name, o.thing.plural)]):
                     before = piece[: piece.rindex(name) + len(name)]
                     found.append((row, start + len(encode((before,), tokenizer)) - 1, picture, cells(boxes)))
             picture += piece is Mark.IMAGE
