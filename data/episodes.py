@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from random import Random
 from typing import cast
 
@@ -34,6 +35,12 @@ class Episode:
 
     pieces: tuple[Weighted, ...]
     scenes: tuple[Scene, ...]
+
+    @property
+    def begins_with_picture(self) -> bool:
+        """Whether something is shown before anything is answered."""
+        before = takewhile(lambda weighted: weighted[1] == 0, self.pieces)
+        return any(piece is Mark.IMAGE for piece, _ in before)
 
 
 def captioned(scenes: Sequence[Scene]) -> Episode:

@@ -99,6 +99,16 @@ def open_hashed(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> tu
     return _decoded(data, _name(source), limits), content_hash(data)
 
 
+def open_and_keep(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> tuple[Image.Image, bytes]:
+    """As `open_picture`, with the bytes of a file from which it can be opened again, which take less room."""
+    if isinstance(source, Image.Image):
+        image, file = _safe(source, _name(source), limits), io.BytesIO()
+        image.save(file, "PNG", compress_level=1)
+        return image, file.getvalue()
+    data = source if isinstance(source, bytes) else _read(source, _name(source), limits)
+    return _decoded(data, _name(source), limits), data
+
+
 def content_hash(source: Source, *, limits: PictureLimits = DEFAULT_LIMITS) -> str:
     """SHA-256 of a picture's file, or of its pixels where it never was one, in hexadecimal; nothing is decoded.
 

@@ -6,6 +6,7 @@ that is met once has to be told from the others by what it looks like.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -14,6 +15,7 @@ from random import Random
 from data.picture_book.world import Object, tones
 
 ORDERS = tuple(permutations(range(3)))
+LEAST = 30.0  # between the mean colours of the same half in two orders, as a distance in sRGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,12 @@ def invented(count: int, things: Sequence[Object], random: Random, *, related: f
         thing = Invented(
             emoji=upper.emoji + lower.emoji, name="", plural="", stage="trained", order=random.choice(ORDERS), **parts
         )
-        if thing not in made:
+        if not any(_look_alike(thing, other) for other in made):
             made.append(thing)
     return made
+
+
+def _look_alike(one: Invented, other: Invented) -> bool:
+    """Whether nobody could tell them apart: the same halves, and exchanging their colours changes little."""
+    pairs = zip(one.tones, other.tones, strict=True)
+    return (one.index, one.below) == (other.index, other.below) and all(math.dist(*tones) < LEAST for tones in pairs)

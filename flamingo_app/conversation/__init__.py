@@ -4,6 +4,7 @@ messages    what each side said: words and pictures in their order
 window      which turns the model reads
 prefixes    caches of what it has read, kept for whoever goes on from there
 recollection  what has left the window, written into the memory
+saved       a conversation in a folder
 session     the chat spelled for the model, and the answer as a stream; a conversation that goes on
 """
 

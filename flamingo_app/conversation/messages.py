@@ -11,7 +11,7 @@ from typing import Any
 from PIL.Image import Image
 
 from flamingo_app.errors import PromptError
-from flamingo_app.images import Source, open_picture
+from flamingo_app.images import Source, open_and_keep, open_picture
 from flamingo_app.prompt import Mark, Role, Turn, refuse_special_tokens, refuse_unreadable
 
 
@@ -31,16 +31,14 @@ class Picture:
     def of(cls, source: Source) -> Picture:
         """A picture from a file, bytes or memory.
 
+        What is kept of it are the bytes of a file: the pixels of a long chat would fill memory.
+
         Raises:
             PictureError: for what is no safe picture.
         """
-        image = open_picture(source)
+        image, data = open_and_keep(source)
         size = f"{image.width}x{image.height}:".encode()
-        return cls(name=sha256(size + image.tobytes()).hexdigest(), open=partial(_same, image))
-
-
-def _same(image: Image) -> Image:
-    return image
+        return cls(name=sha256(size + image.tobytes()).hexdigest(), open=partial(open_picture, data))
 
 
 Part = str | Image | Picture
@@ -61,6 +59,10 @@ class Message:
     def __post_init__(self) -> None:
         known = (part if isinstance(part, str | Picture) else Picture.of(part) for part in self.parts)
         object.__setattr__(self, "parts", tuple(known))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What was said, without what it was spelled as."""
+        return {"role": self.role, "parts": self.parts}
 
     @cached_property  # a long chat asks every message of it at every turn
     def pictures(self) -> tuple[Picture, ...]:

@@ -38,19 +38,21 @@ class Prefixes:
     def __init__(self, *, max_number: int = 64, max_bytes: int = 2**30) -> None:
         self.max_number, self.max_bytes = max_number, max_bytes
         self._kept: OrderedDict[int, Prefix] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._next = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def __iter__(self) -> Iterator[Prefix]:
-        return iter(list(self._kept.values()))
+        with self._lock:
+            return iter(list(self._kept.values()))
 
     @property
     def num_bytes(self) -> int:
         """What all of them take together."""
-        return sum(prefix.num_bytes for prefix in self._kept.values())
+        with self._lock:
+            return sum(prefix.num_bytes for prefix in self._kept.values())
 
     def longest(self, script: Script, num_layers: int, condition: Hashable = None) -> tuple[int, Cache | None]:
         """How many tokens of a script are known, and a cache of them to go on from; never all of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -12,14 +13,17 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
+from PIL import Image
 
 from flamingo_app.conversation.messages import Message, Picture
 from flamingo_app.conversation.prefixes import Script
+from flamingo_app.errors import PictureError
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.gated_cross_attention import MemoryView
 from flamingo_app.processing import FlamingoProcessor
 
+logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
 BEGINNING = "0" * 64
 """The name of the memory in which nothing is written."""
@@ -38,7 +42,7 @@ class TurnScript:
         return _named(self.script)
 
 
-@lru_cache(maxsize=2**14)  # a server makes the turns of a chat anew at every turn of it
+@lru_cache(maxsize=2**13)  # a server makes the turns of a chat anew at every turn of it
 def _named(script: Script) -> str:
     return sha256(repr(script).encode()).hexdigest()
 
@@ -105,8 +109,7 @@ class Memories:
         """
         if (not turns and before is None) or model.config.memory is None:
             return "", None
-        beginning = BEGINNING if before is None else before.name
-        names = list(accumulate((turn.name for turn in turns), _chained, initial=beginning))
+        names = _names(turns, before)
         written, state = self._longest(names)
         state = state or before or MemoryState.empty(model)
         for turn in turns[written:]:
@@ -120,6 +123,17 @@ class Memories:
                 if names[number] in self._kept:
                     return number, self._kept[names[number]]
         return 0, None
+
+
+def name_after(turns: Sequence[TurnScript], before: MemoryState | None = None) -> str:
+    """The name that `Memories.after` gives to the memory after these turns."""
+    return _names(turns, before)[-1]
+
+
+def _names(turns: Sequence[TurnScript], before: MemoryState | None) -> list[str]:
+    """Of the memory before these turns, and after each of them."""
+    beginning = BEGINNING if before is None else before.name
+    return list(accumulate((turn.name for turn in turns), _chained, initial=beginning))
 
 
 def _put(kept: OrderedDict[str, Value], name: str, value: Value, most: int) -> None:
@@ -138,10 +152,27 @@ def _chained(before: str, turn: str) -> str:
 def write(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, state: MemoryState, turn: TurnScript
 ) -> MemoryState:
-    """The memory with one turn more; a turn longer than the model reads is cut at its end."""
+    """The memory with one turn more; a turn longer than the model reads is cut at its end.
+
+    A picture that has been lost since is written as a grey page: a conversation goes on without what nobody has.
+    """
     script = turn.script[: model.config.max_positions]
-    inputs = script_inputs(model, processor, script, turn.pictures)
+    try:
+        inputs = script_inputs(model, processor, script, turn.pictures)
+    except PictureError as error:
+        logger.warning(
+            "A picture of a turn that leaves the window was lost, and is remembered as a grey page: %s", error
+        )
+        inputs = script_inputs(model, processor, script, [_found_or_grey(picture) for picture in turn.pictures])
     return MemoryState(slots=model.write_turn(state.slots, **inputs), fingerprint=state.fingerprint)
+
+
+def _found_or_grey(picture: Picture) -> Picture:
+    try:
+        picture.open()
+    except PictureError:
+        return Picture(name=picture.name, open=lambda: Image.new("RGB", (64, 64), (128, 128, 128)))
+    return picture
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any, cast
 
 from transformers.cache_utils import DynamicCache
 
 from flamingo_app.conversation.messages import Example, Message, Part, Picture
 from flamingo_app.conversation.prefixes import Prefixes, Script
-from flamingo_app.conversation.recollection import Memories, TurnScript, by_turns, script_inputs
-from flamingo_app.conversation.window import Length, window_start
+from flamingo_app.conversation.recollection import Memories, TurnScript, by_turns, name_after, script_inputs
+from flamingo_app.conversation.saved import read_folder, write_folder
+from flamingo_app.conversation.window import Length, next_start, window_start
+from flamingo_app.errors import PromptError
 from flamingo_app.images import Source
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.cache import first_tokens
@@ -25,6 +28,9 @@ from flamingo_app.prompt import Tokenizer, Turn, caption_prompt, chat_prompt, en
 
 MAX_NEW_TOKENS = 64
 """How long an answer is where nobody says, and the room that the window leaves for one."""
+
+LONG = 1000
+"""Letters of a message beyond which its spelling is not kept for others that say the same."""
 
 UNLIMITED = 2**20
 """Tokens that a language model without a limit of its own is given to read."""
@@ -43,7 +49,11 @@ class Settings:
         num_likeliest: log-probabilities are wanted, and those of so many of the likeliest tokens beside each.
         gate_scale: what the model's gates are multiplied with; 0 is the language model alone.
         memory: read what has left the window, where the model has a memory.
-        forgotten: how many of the first turns are not read there.
+        forgotten: how many of the first turns are not read there; of a conversation that goes on from a saved memory,
+            all that this held is forgotten first.
+
+    Raises:
+        PromptError: an answer of no tokens is asked for, or fewer turns than none are to be forgotten.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -56,6 +66,13 @@ class Settings:
     memory: bool = True
     forgotten: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("max_new_tokens", 1), ("forgotten", 0)):
+            if getattr(self, name) < least:
+                raise PromptError(
+                    expected=f"{name} of at least {least}", got=f"{getattr(self, name)}", remedy="give a larger number"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -66,6 +83,7 @@ class Window:
         pictures: in the order of their places.
         left: the turns that are not in it, from the first.
         num_left_out: how many messages they have.
+        num_leaving: how many more leave when the next message does not fit.
         room: tokens that examples and messages may have together.
     """
 
@@ -73,6 +91,7 @@ class Window:
     pictures: tuple[Picture, ...]
     left: tuple[TurnScript, ...]
     num_left_out: int
+    num_leaving: int
     room: int
 
 
@@ -82,19 +101,26 @@ def read_window(
     messages: Sequence[Message],
     examples: Sequence[Example] = (),
 ) -> Window:
-    """Choose and spell what the model reads of a chat whose last message is the user's.
+    """Choose and spell what the model reads of a chat.
 
     Raises:
-        PromptError: the last message is longer than what the model reads, or the examples are.
+        PromptError: the user's last message is longer than what the model reads, or the examples are.
     """
     positions = model.config.max_positions or UNLIMITED
     room = positions - min(MAX_NEW_TOKENS, positions // 4)
     tokenizer, image = processor.tokenizer, model.config.image_token_id
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
+    if len(shown) + len(begin) >= room:
+        raise PromptError(
+            expected=f"examples of at most {room - len(begin) - 1} tokens together",
+            got=f"{len(shown)}",
+            remedy="show fewer examples, or shorter ones",
+        )
+    for_messages = room - len(shown) - len(begin)
     scripts = [_spelled(message, tokenizer, image) for message in messages]
     lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, scripts, strict=True)]
-    start = window_start(lengths, room - len(shown) - len(begin))
+    start = window_start(lengths, for_messages)
     pictures = (
         *(example.picture for example in examples),
         *(picture for message in messages[start:] for picture in message.pictures),
@@ -106,6 +132,7 @@ def read_window(
         pictures=pictures,
         left=tuple(_turn_script(turn, tuple(islice(told, len(turn)))) for turn in by_turns(messages[:start])),
         num_left_out=start,
+        num_leaving=next_start(lengths, start, for_messages) - start,
         room=room,
     )
 
@@ -116,10 +143,10 @@ class Budget:
 
     Attributes:
         room: tokens that examples and messages may have together.
-        used: tokens that they have.
+        used: tokens that they have; after a long answer more than there is room for, until the next message.
         pictures: that are in the window.
         num_left_out: messages that have left it.
-        next: the messages that leave it next, when it is full.
+        next: the messages that leave it when the next one does not fit; after a long one more of them.
     """
 
     room: int
@@ -137,13 +164,12 @@ def budget(
 ) -> Budget:
     """What the model would read of a chat as it stands."""
     window = read_window(model, processor, messages, examples)
-    following = next(by_turns(messages[window.num_left_out :]), [])
     return Budget(
         room=window.room,
         used=len(window.script),
         pictures=len(window.pictures),
         num_left_out=window.num_left_out,
-        next=tuple(following),
+        next=tuple(messages[window.num_left_out : window.num_left_out + window.num_leaving]),
     )
 
 
@@ -159,11 +185,12 @@ def _spelled(message: Message, tokenizer: Tokenizer, image_token_id: int) -> Scr
     by = (tokenizer, image_token_id)
     if (script := message.scripts.get(by)) is None:  # a long chat asks every message of it at every turn
         names = tuple(picture.name for picture in message.pictures)
-        script = message.scripts[by] = _encoded(message.turn, names, tokenizer, image_token_id)
+        spell = _encoded if len(message.text) <= LONG else _encoded.__wrapped__
+        script = message.scripts[by] = spell(message.turn, names, tokenizer, image_token_id)
     return script
 
 
-@lru_cache(maxsize=2**14)  # a server makes the messages of a chat anew at every turn of it
+@lru_cache(maxsize=2**13)  # a server makes the messages of a chat anew at every turn of it; only short ones are kept
 def _encoded(turn: Turn, names: tuple[str, ...], tokenizer: Tokenizer, image_token_id: int) -> Script:
     return _script(encode(spell_turn(turn), tokenizer), names, image_token_id)
 
@@ -396,6 +423,32 @@ class Conversation:
             memories=self.memories,
             memory=self.before,
         )
+
+    def save(self, folder: str | Path) -> None:
+        """Keep the conversation in a folder, over the one that it may hold: its messages, pictures and memory.
+
+        Raises:
+            ConversationError, CheckpointError: it cannot be written there.
+        """
+        states = {"before": self.before, "after": self.memory}
+        write_folder(Path(folder), self.messages, self.examples, states)
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+    ) -> Conversation:
+        """A conversation that was saved, in this process or another; it goes on as it would have there.
+
+        Raises:
+            ConversationError: the folder holds none.
+            CheckpointError: its memory is damaged, or was written by other weights.
+        """
+        messages, examples, states = read_folder(Path(folder), model)
+        chat = cls(model, processor, messages, examples=examples, memory=states.get("before"))
+        if after := states.get("after"):
+            left = read_window(model, processor, chat.messages, chat.examples).left
+            chat.memories.keep(name_after(left, chat.before), after)
+        return chat
 
     @property
     def memory(self) -> MemoryState | None:

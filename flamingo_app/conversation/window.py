@@ -30,21 +30,19 @@ def window_start(messages: Sequence[Length], room: int) -> int:
     """The first message that the model reads when it answers the last one.
 
     Args:
-        messages: the chat in order; the last message is the user's.
+        messages: the chat in order; where the last message is the user's, it is the one to be answered.
         room: tokens that the messages may have together.
 
     Raises:
-        PromptError: the last message alone is longer than that.
+        PromptError: the message to be answered alone is longer than that.
     """
-    begins = [number for number, message in enumerate(messages) if message.role == "user" or number == 0]
-    if messages[begins[-1]].tokens > room:
+    begins, turns = _turns(messages)
+    if messages and messages[-1].role == "user" and messages[begins[-1]].tokens > room:
         raise PromptError(
             expected=f"a message of at most {room} tokens",
             got=f"{messages[begins[-1]].tokens}",
             remedy="make it shorter, or show fewer examples",
         )
-    ends = [*begins[1:], len(messages)]
-    turns = [sum(message.tokens for message in messages[b:e]) for b, e in zip(begins, ends, strict=True)]
     first, length = 0, 0  # the first turn that is read, and the length of those before the one that is being answered
     for number, begin in enumerate(begins):  # as if each had been answered in its turn
         length += messages[begin].tokens
@@ -53,4 +51,27 @@ def window_start(messages: Sequence[Length], room: int) -> int:
                 length -= turns[first]
                 first += 1
         length += turns[number] - messages[begin].tokens
-    return begins[first]
+    return begins[first] if begins else 0
+
+
+def next_start(messages: Sequence[Length], start: int, room: int) -> int:
+    """The first message that is still read when the next one does not fit: what is before it leaves then, or more.
+
+    Args:
+        start: the first that is read now.
+    """
+    begins, turns = _turns(messages)
+    length = max(sum(message.tokens for message in messages[start:]), room + 1)
+    for begin, turn in zip(begins, turns, strict=True):
+        if begin >= start:
+            if length <= room // 2:
+                return begin
+            length -= turn
+    return len(messages)
+
+
+def _turns(messages: Sequence[Length]) -> tuple[list[int], list[int]]:
+    """Where the turns begin, and how long they are."""
+    begins = [number for number, message in enumerate(messages) if message.role == "user" or number == 0]
+    ends = [*begins[1:], len(messages)] if begins else []
+    return begins, [sum(message.tokens for message in messages[b:e]) for b, e in zip(begins, ends, strict=True)]

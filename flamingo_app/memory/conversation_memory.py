@@ -22,7 +22,8 @@ class ConversationMemory(nn.Module):
     Write: a turn's hidden states become a few latents (`TurnEncoder`), and these become slots (`memory.slots`).
     Read: all slots, each with the time at which it was written, are keys and values for gated cross-attention of its
     own. There is no bottleneck of a few memory tokens between the two: which of hundreds of turns matters is known
-    only where the question is, and attention to all slots costs the same however long the conversation is.
+    only where the question is, and attention to all slots costs the same however long the conversation is. Behind the
+    slots stands one that holds nothing: where attention must fall on something, only so can it find that nothing fits.
 
     Args:
         dim_text: width of the language model.
@@ -36,6 +37,7 @@ class ConversationMemory(nn.Module):
         self.update = CompetingSlots() if config.update == "competing" else RewrittenSlots(config)
         self.norm = nn.LayerNorm(config.dim)
         self.to_time = nn.Linear(config.dim, config.dim, bias=False)
+        self.nothing = nn.Parameter(torch.randn(config.dim))
         self.recall_queries = nn.Parameter(torch.randn(config.recalled_tokens, dim_text))
 
     def write(
@@ -52,10 +54,13 @@ class ConversationMemory(nn.Module):
         """
         return self.update(slots, self.encoder(hidden, slots, mask))
 
-    def readable(self, slots: Slots) -> Float[Tensor, "batch slots dim"]:
-        """The slots as text reads them: what they hold and when it was written."""
+    def readable(self, slots: Slots) -> tuple[Float[Tensor, "batch readable dim"], Bool[Tensor, "batch readable"]]:
+        """The slots as text reads them, what they hold and when it was written, then nothing; and which may be read."""
         time = self.to_time(waves(slots.turns, self.config.dim).to(slots.values.dtype))
-        return self.norm(slots.flat) + time.repeat_interleave(self.config.num_latents, dim=1)
+        held = self.norm(slots.flat) + time.repeat_interleave(self.config.num_latents, dim=1)
+        nothing = self.nothing.expand(len(held), 1, -1).to(held.dtype)
+        filled = slots.filled
+        return torch.cat([held, nothing], dim=1), torch.cat([filled, filled.any(dim=1, keepdim=True)], dim=1)
 
     def recall(self, latents: Float[Tensor, "turns latents dim"]) -> Float[Tensor, "turns tokens dim_text"]:
         """What the latents of turns say, as the hidden states of their first tokens: the decoder of Perceiver IO."""

@@ -50,6 +50,11 @@ class Slots:
         """The memories of some conversations of the batch."""
         return Slots(**{name: value[start:stop] for name, value in vars(self).items()})
 
+    def to(self, like: Tensor) -> Slots:
+        """The same on the device and of the type of another tensor."""
+        turns, written = (counts.to(like.device) for counts in (self.turns, self.written))
+        return Slots(values=self.values.to(like), turns=turns, written=written)
+
     @property
     def used(self) -> Slots:
         """Without the places behind the last that holds something; at least one stays."""

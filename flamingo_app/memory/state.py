@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -45,8 +46,11 @@ class MemoryState:
     @cached_property
     def name(self) -> str:
         """The same for the same state of the same model, another for another."""
-        tensors = (self.slots.values, self.slots.turns, self.slots.written)
-        return sha256(b"".join([self.fingerprint.encode(), *(t.cpu().numpy().tobytes() for t in tensors)])).hexdigest()
+        whole = sha256(self.fingerprint.encode())
+        for tensor in (self.slots.values, self.slots.turns, self.slots.written):
+            dense = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            whole.update(dense.view(-1).view(torch.uint8).numpy().tobytes())
+        return whole.hexdigest()
 
     @property
     def num_written(self) -> int:
@@ -59,13 +63,21 @@ class MemoryState:
         return tuple(sorted({turn for turn in self.slots.turns[0].tolist() if turn}))
 
     def save(self, file: str | Path) -> None:
-        """Write it to one safetensors file."""
+        """Write it to one safetensors file.
+
+        Raises:
+            CheckpointError: it cannot be written there.
+        """
         tensors = {"values": self.slots.values, "turns": self.slots.turns, "written": self.slots.written}
-        save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()},
-            str(file),
-            metadata={"format": FORMAT, "fingerprint": self.fingerprint},
-        )
+        notes = {"format": FORMAT, "fingerprint": self.fingerprint, "name": self.name}
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, str(file), metadata=notes)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(
+                expected="a file that can be written",
+                got=f"{file}: {error}",
+                remedy="name one in a folder that exists and has room",
+            ) from error
 
     @classmethod
     def load(cls, file: str | Path, model: Remembers) -> MemoryState:
@@ -77,14 +89,22 @@ class MemoryState:
         try:
             with safe_open(str(file), "pt") as opened:
                 notes = opened.metadata() or {}
-                slots = Slots(**{name: opened.get_tensor(name) for name in opened.keys()})  # noqa: SIM118
+                # Copied, since what is read in place changes with the file.
+                slots = Slots(**{name: opened.get_tensor(name).clone() for name in opened.keys()})  # noqa: SIM118
         except (OSError, SafetensorError, TypeError) as error:
             raise CheckpointError(
                 expected="a file that MemoryState.save wrote", got=f"{file}: {error}", remedy="save the memory again"
             ) from error
         state = cls(slots=slots, fingerprint=notes.get("fingerprint", "none"))
         state.check(model, str(file))
-        return state
+        if (notes.get("format"), notes.get("name")) != (FORMAT, state.name):
+            raise CheckpointError(
+                expected="a file that MemoryState.save wrote",
+                got=f"{file}, which was changed since or is of another version",
+                remedy="save the memory again",
+            )
+        like = model.empty_slots()
+        return cls(slots=slots.to(like.values), fingerprint=state.fingerprint)
 
     def check(self, model: Remembers, name: str = "a memory") -> None:
         """Raise `CheckpointError` where the model is not the one that wrote this."""

@@ -110,9 +110,10 @@ def first_tokens(cache: Cache, num_tokens: int, num_layers: int) -> Cache | None
     ordinals, seen = media.all_ordinals(), media.images_seen()
     if ordinals is not None:
         count = int((ordinals <= (0 if seen is None else seen[:, None])).sum())
-        for layer in (media.ordinals, *media.blocks):
-            layer.keys = cast(Tensor, layer.keys)[..., :count, :]
-            layer.values = cast(Tensor, layer.values)[..., :count, :]
+        if count < ordinals.shape[1]:  # copied: a view would keep the keys and values of all the others
+            for layer in (media.ordinals, *media.blocks):
+                layer.keys = cast(Tensor, layer.keys)[..., :count, :].clone()
+                layer.values = cast(Tensor, layer.values)[..., :count, :].clone()
     return part
 
 

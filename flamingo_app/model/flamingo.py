@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any, cast
 
 import torch
@@ -252,8 +253,10 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         return Slots.empty(self.config.memory, like=self.memory.recall_queries)
 
     def memory_fingerprint(self) -> str:
-        """Of the weights that write memories, and of those that they were trained over."""
-        return fingerprint({name: tensor for name, tensor in self.state_dict().items() if is_trainable(name)})
+        """Of the weights that write memories, of those that they were trained over, and of what shapes them."""
+        ours = fingerprint({name: tensor for name, tensor in self.state_dict().items() if is_trainable(name)})
+        over = (self.config.text_hash, self.config.vision_hash, self.config.memory)
+        return sha256(repr((ours, *over)).encode()).hexdigest()
 
     def write_turn(self, slots: Slots, input_ids: Int[Tensor, "batch tokens"], **pictures: Any) -> Slots:
         """The memory after one turn more, which the model reads by itself, from its beginning.
@@ -274,12 +277,10 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         return turn_states(read.hidden_states)
 
     def view_memory(self, slots: Slots, trace: list[Tensor] | None = None) -> MemoryView:
-        """The slots as `forward` takes them; `trace` gets what each block's tokens took of them."""
-        media = self.memory.readable(slots)
+        """The slots as `forward` takes them; `trace` gets what each block's tokens took of each, and of none."""
+        media, visible = self.memory.readable(slots)
         blocks = (cast(GatedCrossAttentionBlock, block).attention for block in self.memory_blocks)
-        return MemoryView(
-            tuple(MediaLayer.of(*block.keys_and_values(media, None)) for block in blocks), slots.filled, trace
-        )
+        return MemoryView(tuple(MediaLayer.of(*block.keys_and_values(media, None)) for block in blocks), visible, trace)
 
     def recall(self, slots: Slots) -> Float[Tensor, "turns tokens vocabulary"]:
         """What the memory of one conversation says, turn after turn: logits of the first tokens of each."""

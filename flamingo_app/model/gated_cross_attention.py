@@ -20,21 +20,25 @@ class MemoryView:
     """A memory as the blocks that read it see it: made once, and read at every token until the memory changes.
 
     Attributes:
-        blocks: keys and values of the slots, for each block.
-        filled: which slots hold something.
-        trace: where each block leaves what its tokens took of each slot, times its gate; None: nobody looks.
+        blocks: keys and values of the slots and of the one that holds nothing, for each block.
+        readable: which of these may be read.
+        trace: where each block leaves what its tokens took of each, times its gate; None: nobody looks.
     """
 
     blocks: tuple[MediaLayer, ...]
-    filled: Bool[Tensor, "batch slots"]
+    readable: Bool[Tensor, "batch readable"]
     trace: list[Tensor] | None = None
 
     def read(self, ordinal: int, block: GatedCrossAttentionBlock, x: Tensor, scale: float) -> Tensor:
-        """What the tokens become by reading it; a view of one conversation serves any number of rows."""
-        visible = self.filled[:, None].expand(len(x), x.shape[1], -1)
+        """What the tokens become by reading it; a view of one conversation serves any number of rows.
+
+        A memory in which nothing was written is none: there the feed-forward counts for nothing either.
+        """
+        visible = self.readable[:, None].expand(len(x), x.shape[1], -1)
         layer = self.blocks[ordinal]
         keys, values = (cast(Tensor, half).expand(len(x), -1, -1, -1) for half in (layer.keys, layer.values))
-        return block(x, None, visible, MediaLayer.of(keys, values), scale, self.trace)
+        read = block(x, None, visible, MediaLayer.of(keys, values), scale, self.trace)
+        return torch.where(visible.any(dim=-1, keepdim=True), read, x)
 
 
 @dataclass(frozen=True)

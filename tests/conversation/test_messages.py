@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 from PIL import Image
 
@@ -28,3 +30,14 @@ def test_a_typed_special_token_is_refused(words: str):
 
 def test_a_picture_alone_is_a_message():
     Message(role="user", parts=(PICTURE,)).check()
+
+
+def test_a_message_travels_with_what_was_said_alone():
+    """Also after it was spelled; and its pictures as files, whatever they were in memory."""
+    message = Message(role="user", parts=("look", Image.new("RGB", (900, 900), "teal")))
+    message.scripts["tokenizer"] = tuple(range(10_000))
+    packed = pickle.dumps(message)
+    assert len(packed) < 20_000
+    again: Message = pickle.loads(packed)
+    assert (again.role, again.text, again.pictures[0].name) == ("user", "look", message.pictures[0].name)
+    assert again.pictures[0].open().getpixel((5, 5)) == (0, 128, 128)

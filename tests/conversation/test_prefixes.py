@@ -79,3 +79,14 @@ def test_num_common(one: str, other: str):
     common = num_common(one, other)
     assert one[:common] == other[:common]
     assert one[common : common + 1] != other[common : common + 1] or one == other
+
+
+def test_what_is_gone_on_from_holds_no_more_than_it_says():
+    """The keys of pictures that come later are not held on to by a view of the first."""
+    prefixes = Prefixes()
+    prefixes.keep(*read("a" + "*" * 9))
+    _, cache = prefixes.longest(tuple("a*b"), LAYERS)
+    assert cache is not None
+    media = [half for layer in cache.layers[LAYERS + 1 :] for half in (layer.keys, layer.values)]
+    assert media
+    assert all(half.untyped_storage().nbytes() == half.nbytes for half in media)

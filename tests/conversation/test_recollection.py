@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from flamingo_app.conversation import Conversation, Memories, Message, Prefixes, Settings, recollection, reply
+from flamingo_app.conversation.messages import Picture
 from flamingo_app.conversation.recollection import by_turns
-from flamingo_app.conversation.session import read_window
-from flamingo_app.errors import CheckpointError, PromptError
+from flamingo_app.conversation.session import _encoded, read_window
+from flamingo_app.errors import CheckpointError, ConversationError, PictureError, PromptError
 from flamingo_app.memory.slots import Slots
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -52,7 +54,9 @@ def test_every_turn_is_answered_as_if_all_had_been_read_and_written_now(
     assert chat.memory is not None
     assert chat.memory.num_written == chat.budget.num_left_out // 2 > 8
     assert chat.budget.used <= chat.budget.room
-    assert chat.budget.next == tuple(chat.messages[chat.budget.num_left_out :][:2])
+    leaving = chat.budget.next
+    assert leaving == tuple(chat.messages[chat.budget.num_left_out :][: len(leaving)])
+    assert leaving
 
 
 def test_what_has_left_matters_and_can_be_switched_off(
@@ -181,3 +185,96 @@ def test_messages_are_cut_into_turns():
     assert list(by_turns([ask, answer, ask, ask, answer])) == [[ask, answer], [ask], [ask, answer]]
     assert list(by_turns([answer, ask])) == [[answer], [ask]]
     assert list(by_turns([])) == []
+
+
+def test_a_new_conversation_has_a_budget_and_no_memory(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    chat = Conversation(model, processor)
+    assert chat.budget.next == chat.window == ()
+    assert chat.memory is None
+    chat.messages.append(Message(role="assistant", parts=("?" * 3 * POSITIONS,)))
+    assert chat.budget.used > chat.budget.room
+    assert isinstance(chat.say("hi", settings=SHORT), str)
+
+
+def test_a_cleared_memory_is_no_memory(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
+    cleared = Conversation(model, processor, memory=MemoryState.empty(model))
+    assert talk(cleared, range(3)) == talk(Conversation(model, processor), range(3))
+
+
+def test_a_picture_that_was_lost_does_not_end_a_conversation(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, caplog: pytest.LogCaptureFixture
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(12))
+
+    def lost() -> Image.Image:
+        raise PictureError(expected="a picture", got="none", remedy="show it again")
+
+    assert chat.budget.num_left_out > 2
+    shown = chat.messages[0]
+    gone = tuple(Picture(name=part.name, open=lost) if isinstance(part, Picture) else part for part in shown.parts)
+    again = Conversation(model, processor, [Message(role="user", parts=gone), *chat.messages[1:]])
+    assert isinstance(talk(again, [12])[0], str)
+    assert "grey page" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"forgotten": -1}])
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, int]):
+    with pytest.raises(PromptError, match="at least"):
+        Settings(**wrong)
+
+
+def test_long_messages_are_not_kept_for_others(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
+    before = _encoded.cache_info().currsize
+    for number in range(3):
+        with pytest.raises(PromptError, match="at most"):
+            Conversation(model, processor).say(f"{number}" * 20 * POSITIONS)
+    assert _encoded.cache_info().currsize == before
+
+
+def test_a_conversation_in_a_folder_goes_on_as_it_would_have(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(4))
+    chat.save(tmp_path / "talk")
+    talk(chat, range(4, 14))
+    chat.save(tmp_path / "talk")  # over the one before
+    assert chat.memory is not None
+    assert len(list((tmp_path / "talk").glob("memory-*"))) == 1
+    later = Conversation.load(tmp_path / "talk", model, processor)
+    assert [(said.role, said.text) for said in later.messages] == [(said.role, said.text) for said in chat.messages]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recollection, "write", None)  # nothing is written anew
+        assert later.memory is not None
+        assert later.memory.name == chat.memory.name
+    assert talk(later, range(14, 20)) == talk(chat, range(14, 20))
+
+
+def test_one_that_goes_on_from_a_memory_is_kept_with_it(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    first = Conversation(model, processor)
+    talk(first, range(12))
+    chat = Conversation(model, processor, first.window, memory=first.memory)
+    chat.save(tmp_path / "talk")
+    later = Conversation.load(tmp_path / "talk", model, processor)
+    assert talk(later, range(3)) == talk(chat, range(3))
+
+
+def test_what_is_no_conversation_is_refused(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    with pytest.raises(ConversationError, match=r"Conversation\.save wrote"):
+        Conversation.load(tmp_path, model, processor)
+    Conversation(model, processor).save(tmp_path)
+    whole = (tmp_path / "conversation.json").read_text()
+    for damaged in (whole[:-4], whole.replace("folder 1", "folder 9"), "[]"):
+        (tmp_path / "conversation.json").write_text(damaged)
+        with pytest.raises(ConversationError, match=r"Conversation\.save wrote"):
+            Conversation.load(tmp_path, model, processor)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConversationError, match="can be written"):
+        Conversation(model, processor).save(tmp_path / "file")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flamingo_app.conversation.window import Length, window_start
+from flamingo_app.conversation.window import Length, next_start, window_start
 from flamingo_app.errors import PromptError
 
 ROOM = 100
@@ -53,3 +53,24 @@ def test_only_a_message_that_is_too_long_alone_is_refused():
     assert window_start([Length(role="user", tokens=ROOM + 1), *asked], ROOM) == 1
     with pytest.raises(PromptError, match="at most 100 tokens; got 101"):
         window_start([*asked, Length(role="user", tokens=ROOM + 1)], ROOM)
+
+
+@given(turns, st.integers(1, ROOM))
+def test_what_leaves_next_leaves_first(drawn: list[tuple[int, list[int]]], asked: int):
+    messages = chat(drawn)
+    start = window_start(messages, ROOM)
+    leaving = next_start(messages, start, ROOM)
+    assert leaving == len(messages) or messages[leaving].role == "user"
+    assert start < leaving <= len(messages)
+    moved = window_start([*messages, Length(role="assistant", tokens=0), Length(role="user", tokens=asked)], ROOM)
+    if moved > start:
+        assert moved >= leaving
+
+
+def test_a_chat_that_waits_for_a_message_has_a_window_whatever_its_length():
+    assert window_start([], ROOM) == 0
+    assert next_start([], 0, ROOM) == 0
+    long = [Length(role="user", tokens=3 * ROOM), Length(role="assistant", tokens=1)]
+    assert window_start(long, ROOM) == 0
+    assert window_start([*long, Length(role="user", tokens=2)], ROOM) == 2
+    assert window_start([Length(role="assistant", tokens=3 * ROOM), Length(role="user", tokens=2)], ROOM) == 1

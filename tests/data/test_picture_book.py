@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.picture_book import COLOURS, OBJECTS, Placed, Renderer, Scene, objects, random_scene
+from data.picture_book.invented import Invented, invented
 from data.picture_book.scene import GAP, side
 from data.picture_book.world import hides
 
@@ -64,7 +65,8 @@ def test_no_page_swallows_what_stands_on_it() -> None:
     assert not hides("blue", star)
     random = Random(0)
     for _ in range(300):
-        scene = random_scene(random.choice(["one", "pair", "mixed"]), [star, *objects("heldout")], random)
+        things = [star, *objects("heldout"), *invented(5, objects("trained"), random)]
+        scene = random_scene(random.choice(["one", "pair", "mixed"]), things, random)
         assert not any(hides(scene.colour, placed.thing) for placed in scene.objects)
 
 
@@ -93,3 +95,27 @@ def test_an_object_is_drawn_where_it_stands() -> None:
 def test_sides_are_as_a_person_sees_them(x: float, y: float, where: str | None) -> None:
     centre = Placed(thing=OBJECTS[0], x=0.5, y=0.5, size=0.2, angle=0)
     assert side(Placed(thing=OBJECTS[1], x=x, y=y, size=0.2, angle=0), centre) == where
+
+
+@given(count=st.integers(2, 12), related=st.floats(0, 1), seed=st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_invented_things_are_new_and_made_of_what_training_may_see(count: int, related: float, seed: int) -> None:
+    things = objects("trained")
+    made = invented(count, things, Random(seed), related=related)
+    assert made == invented(count, things, Random(seed), related=related)
+    assert len(set(made)) == count
+    assert not set(made) & set(OBJECTS)
+    for thing in made:
+        assert {OBJECTS[thing.index], OBJECTS[thing.below]} <= set(things)
+    pages = [page(Placed(thing=thing, x=0.5, y=0.5, size=0.9, angle=0)) for thing in made]
+    assert torch.pdist(Renderer(96)(pages).flatten(1)).min() > 0.5  # as related as they may be, each looks different
+
+
+def test_an_invented_thing_has_the_halves_of_two_others() -> None:
+    upper, lower = objects("trained")[:2]
+    thing = Invented(
+        emoji="", name="", plural="", stage="trained", index=upper.index, below=lower.index, order=(2, 0, 1)
+    )
+    drawn = Renderer(96)([page(Placed(thing=one, x=0.5, y=0.5, size=0.9, angle=0)) for one in (thing, upper, lower)])
+    for band, half in ((slice(10, 44), drawn[1]), (slice(52, 86), drawn[2])):
+        torch.testing.assert_close(drawn[0][:, band], half[[2, 0, 1], band], atol=0.02, rtol=0)

@@ -150,6 +150,43 @@ def test_a_state_of_other_weights_is_refused(tmp_path: Path):
         MemoryState.load(tmp_path / "none", one)
 
 
+def test_a_file_that_was_changed_is_refused(model: FlamingoForConditionalGeneration, tmp_path: Path):
+    file = tmp_path / "memory.safetensors"
+    state = MemoryState(slots=written(model), fingerprint=model.memory_fingerprint())
+    state.save(file)
+    whole = bytearray(file.read_bytes())
+    whole[-3] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(CheckpointError, match="changed since"):
+        MemoryState.load(file, model)
+    with pytest.raises(CheckpointError, match="can be written"):
+        state.save(tmp_path / "no such folder" / "memory.safetensors")
+
+
+def test_a_loaded_state_does_not_hang_on_its_file(model: FlamingoForConditionalGeneration, tmp_path: Path):
+    file = tmp_path / "memory.safetensors"
+    MemoryState(slots=written(model), fingerprint=model.memory_fingerprint()).save(file)
+    state = MemoryState.load(file, model)
+    before = state.slots.values.clone()
+    with file.open("r+b") as opened:
+        opened.seek(-200, 2)
+        opened.write(bytes(200))
+    assert torch.equal(state.slots.values, before)
+
+
+def test_a_state_of_half_precision_is_saved_and_loaded(tmp_path: Path):
+    half = remembering().to(torch.bfloat16)
+    state = MemoryState(slots=written(half), fingerprint=half.memory_fingerprint())
+    state.save(tmp_path / "memory.safetensors")
+    again = MemoryState.load(tmp_path / "memory.safetensors", half)
+    assert again.name == state.name
+    assert again.slots.values.dtype == torch.bfloat16
+
+
+def test_a_memory_in_which_nothing_was_written_is_none(model: FlamingoForConditionalGeneration):
+    assert torch.equal(logits(model, model.empty_slots()), logits(model, None))
+
+
 def test_a_model_without_memory_says_so():
     with pytest.raises(ConfigError, match="a model with a memory"):
         MemoryState.empty(tiny.model())

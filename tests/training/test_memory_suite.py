@@ -33,8 +33,8 @@ def reader() -> Reader:
 def test_a_report_has_every_point_and_its_controls(reader: Reader, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(suite, "FILLERS", 20)
     monkeypatch.setattr(suite.Exam, "names", lambda exam, count, random: suite.made_up_names(count, random))
-    results = suite.run(reader, seed=0, items=2, tasks=("two", "seen"), distances=(3,))
-    for task in ("two", "seen"):
+    results = suite.run(reader, seed=0, items=2, tasks=("two", "seen", "plain"), distances=(3,))
+    for task in ("two", "seen", "plain"):
         for control in ("", "_truncated", "_zeroed", "_swapped", "_blank"):
             assert results[f"{task}_3_turns{control}"]["count"] == 2
 
@@ -82,6 +82,10 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(see
     if kind == "seen" and not begun:
         about = set(question.episode.scenes[-1].counts)
         assert len(facts) == ("yes" in answer)
+    elif kind == "plain" and not begun:
+        about = set(question.episode.scenes[-1].counts)
+        assert not facts
+        assert any(weight == 1 for _, weight in question.episode.pieces)
     else:
         about = {thing for fact in facts for thing in fact.things}
         assert sorted(fact.fact for fact in facts) == sorted(["named"] if begun else stage.FACTS[kind])

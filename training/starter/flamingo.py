@@ -403,7 +403,7 @@ def seen_of(taken: Sequence[Tensor], layers: list[Tensor], looks: Batch) -> Tens
 
 
 def examined(reader: Reader, items: int = 60) -> str:
-    """A few figures while it trains, as the suites take them, but on other pages and on trained things alone."""
+    """A few figures while it trains, as the suites take them, but on other pages and on things that it may see."""
     reader.model.eval()
     random, things = Random("watch"), objects("trained")
     figures: dict[str, float] = {}
@@ -419,21 +419,23 @@ def examined(reader: Reader, items: int = 60) -> str:
     for ways in (2, 5):
         draw = binding_item(reader, ways, 1, things)
         figures[f"{ways}-way"] = exact(reader, [draw(random) for _ in range(items)]).accuracy
+    new = [binding_item(reader, 5, 4, invented(5, things, random))(random) for _ in range(items)]
+    figures["5-way, new things"] = exact(reader, new).accuracy
     reader.model.train()
     return ", ".join(f"{name} {figure:.2f}" for name, figure in figures.items())
 
 
-def run(folder: Path, tokenizer: PreTrainedTokenizerFast, lessons: Sequence[Part] = LESSONS) -> None:
+def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
-    torch.manual_seed(lessons[0].plan.seed)
+    torch.manual_seed(LESSONS[0].plan.seed)
     model = FlamingoForConditionalGeneration.from_backbones(
         vision=f"local-dir:{folder / 'vision'}", text=str(folder / "text"), **PARTS
     )
     open_gates(model)
-    place_patches(model, Draw(tokenizer, model.vision_encoder, lessons[0])(0)["groups"][0]["patches"])
+    place_patches(model, Draw(tokenizer, model.vision_encoder, LESSONS[0])(0)["groups"][0]["patches"])
     reader = Reader(model, make_processor(f"local-dir:{folder / 'vision'}", str(folder / "text")))
     watch = [(250, lambda: examined(reader))]
-    for part in lessons:
+    for part in LESSONS:
         steady_gates(model)
         draw = Draw(tokenizer, model.vision_encoder, part)
         train(model, draw, lambda batch: predict(model, batch), part.plan, folder / part.name, rates=RATES, watch=watch)

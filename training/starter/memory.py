@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,9 +21,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from data import talks
-from data.episodes import Episode
+from data.episodes import Episode, random_binding, random_dialogue, random_which_picture
 from data.made_up_names import made_up_names
 from data.picture_book import Object, Renderer, objects
+from data.picture_book.invented import invented
 from data.talks import Spoken
 from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -32,7 +34,7 @@ from training.loop import Batch, Plan, train
 from training.starter.flamingo import PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
 
-SHARES = {"name": 24, "both": 2, "two": 8, "three": 5, "first": 5, "seen": 14, "told": 6}
+SHARES = {"name": 24, "both": 1, "two": 8, "three": 5, "first": 5, "seen": 18, "told": 6, "plain": 28}
 FACTS: dict[str, tuple[talks.Fact, ...]] = {
     "name": ("named",), "both": ("named", "named"), "two": ("named", "told"), "three": ("named", "told", "shown"),
     "first": ("shown",), "told": ("told",),
@@ -61,6 +63,7 @@ class Talks:
 
     Args:
         named, shown, told, fillers: turns of a pool.
+        new: how many of those that are named are things of nobody's list.
         questions: about talks from one pool.
         shortest, longest: turns of a talk.
         names_first: up to which share of the training names alone are asked for, of talks about nothing else: to look
@@ -68,6 +71,7 @@ class Talks:
     """
 
     named: int = 24
+    new: int = 12
     shown: int = 6
     told: int = 3
     fillers: int = 9
@@ -124,7 +128,8 @@ class Draw:
     def pool(self, random: Random) -> list[Spoken]:
         """Turns: of those that name a thing, no two name the same thing, or give the same name."""
         sizes = self.sizes
-        named = random.sample(self.things, sizes.named)
+        new = invented(sizes.new, self.things, random)
+        named: list[Object] = [*new, *random.sample(self.things, sizes.named - sizes.new)]
         names = made_up_names(sizes.named + sizes.told, random)
         return [
             *(talks.named(thing, name, random) for thing, name in zip(named, names, strict=False)),
@@ -137,7 +142,8 @@ class Draw:
         """A talk from the pool, and a question that it answers."""
         begun = progress < self.sizes.names_first
         kind = "name" if begun else random.choices(tuple(SHARES), tuple(SHARES.values()))[0]
-        facts, question, about = self._seen(pool, random) if kind == "seen" else self._facts(kind, pool, random)
+        asking = {"seen": self._seen, "plain": self._plain}.get(kind, partial(self._facts, kind))
+        facts, question, about = asking(pool, random)
         told = None if begun or "told" in FACTS.get(kind, ()) else random.choice(_turns(pool, "told"))
         others = [
             n
@@ -175,11 +181,27 @@ class Draw:
     def _seen(self, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Likewise, whether a thing was shown; half the time no turn of the talk shows it."""
         if random.random() < 0.5:
-            thing = random.choice(self.things)
+            thing = random.choice((random.choice(self.things), invented(1, self.things, random)[0]))
             return [], talks.ask_seen(thing, seen=False, random=random), {thing}
         fact = random.choice([n for n, turn in enumerate(pool) if turn.things])
         thing = random.choice(pool[fact].things)
         return [fact], talks.ask_seen(thing, seen=True, random=random), {thing}
+
+    def _plain(self, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
+        """Likewise, what is to be answered from what is in sight, as without a memory: most of any chat is so."""
+        form = random.choices(("page", "dialogue", "names", "which"), (6, 2, 1, 1))[0]
+        if form == "page":
+            question = talks.filler(self.things, random).episode
+        elif form == "dialogue":
+            # One that begins without a picture says that there is none, which is not so after a talk.
+            while not (question := random_dialogue(talks.KINDS, (1, 1, 1, 1), self.things, random)).begins_with_picture:
+                pass
+        elif form == "names":
+            things = [*random.sample(self.things, 6), *invented(6, self.things, random)]
+            question = random_binding(things, random, most_pictures=6, chat=1.0, made_up=1.0)
+        else:
+            question = random_which_picture(self.things, random, told=False)
+        return [], question, {thing for scene in question.scenes for thing in scene.counts}
 
     def tensors(self, episodes: Sequence[Episode]) -> Batch:
         """Episodes with their patches."""
@@ -247,18 +269,19 @@ def predict(
 def finding_loss(
     model: FlamingoForConditionalGeneration, taken: Sequence[Tensor], facts: Sequence[tuple[int, ...]], asked: Tensor
 ) -> Tensor:
-    """How little of what the answering tokens take from the memory is of the turns that hold the answer.
+    """How little of what the answering tokens take from the memory is of the turns that hold the answer; where none
+    does, of nothing.
 
     That these are known makes the search learnable in a few hundred steps, as in the first memory networks (Weston et
     al. 2015, section 3.1); left to the answers alone it began after more than there was time for.
     """
-    places = torch.zeros(len(facts), taken[0].shape[2] // model.memory.config.num_latents)
+    places = torch.zeros(len(facts), (taken[0].shape[2] - 1) // model.memory.config.num_latents)
     for row, held in enumerate(facts):
         places[row, list(held)] = 1.0
-    slots = places.repeat_interleave(model.memory.config.num_latents, dim=1)[:, None]
-    counted = asked & (places.sum(1) > 0)[:, None]
+    slots = places.repeat_interleave(model.memory.config.num_latents, dim=1)
+    slots = torch.cat([slots, (places.sum(1, keepdim=True) == 0).float()], dim=1)[:, None]
     losses = [
-        -((weights * slots).sum(-1) / weights.sum(-1).clamp(min=1e-6))[:, :-1].clamp(min=1e-6).log()[counted].mean()
+        -((weights * slots).sum(-1) / weights.sum(-1).clamp(min=1e-6))[:, :-1].clamp(min=1e-6).log()[asked].mean()
         for weights in taken[LOOKING]
     ]
     return torch.stack(losses).mean()

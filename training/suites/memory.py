@@ -8,6 +8,7 @@
     told      what the user is called
     shown     what was in the first picture of the talk
     seen      was this thing in a picture before? (a guess is right half the time)
+    plain     a question about a new page, which no turn before it answers: a memory must not be in the way
 
 Things that are named are such as no training stage saw. A distance of d means that d whole turns, most with pictures of
 other things, were written after the fact; in the window then stand `IN_WINDOW` more, and the question. The controls:
@@ -244,6 +245,13 @@ def _seen(exam: Exam, distance: int, random: Random) -> Item:
     return Item((fact,), (), exam.others(distance, (), random), exam.window((), random), question)
 
 
+def _plain(exam: Exam, distance: int, random: Random) -> Item:
+    while not (asked := talks.filler(objects("trained"), random)).things:
+        pass
+    fillers, window = exam.others(distance, asked.things, random), exam.window(asked.things, random)
+    return Item((), (), fillers, window, asked.episode)
+
+
 TASKS: dict[str, Callable[[Exam, int, Random], Item]] = {
     "named": lambda exam, distance, random: _named(exam, distance, random, 1, 1),
     "among": lambda exam, distance, random: _named(exam, distance, random, 1, 3),
@@ -253,4 +261,5 @@ TASKS: dict[str, Callable[[Exam, int, Random], Item]] = {
     "told": _told,
     "shown": _shown,
     "seen": _seen,
+    "plain": _plain,
 }

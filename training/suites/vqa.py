@@ -41,11 +41,11 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
                     ).as_json()
                     for number in captions.NUMBERS[1:5]
                 }
-    results |= _which_picture(reader, seed=seed, items=items)
+    results |= which_picture(reader, seed=seed, items=items)
     return results
 
 
-def _which_picture(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
+def which_picture(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
     """Four pages of one thing each: which had the ...? The control shows the same pages blank."""
     random = Random(f"vqa which {seed}")
     pages: list[list[Image.Image]] = []

@@ -81,7 +81,7 @@ def look_at(
 def _shares(taken: Sequence[torch.Tensor], state: MemoryState, *, from_token: int) -> dict[int, float]:
     """Of what an answer's tokens took from the memory, the share of each turn."""
     turns = state.slots.turns[0]
-    of_slots = torch.stack(list(taken)).sum(dim=0)[0, from_token:].sum(dim=0)
+    of_slots = torch.stack(list(taken)).sum(dim=0)[0, from_token:].sum(dim=0)[:-1]  # the last holds nothing
     of_places = of_slots.view(len(turns), -1).sum(dim=1)
     shares = of_places / of_places.sum().clamp(min=1e-9)
     return {int(turn): float(shares[turns == turn].sum()) for turn in turns.unique() if turn}

@@ -1,0 +1,83 @@
+"""Which pictures should a word see? `python -m training.starter.attend_modes` teaches the parts in both ways.
+
+The paper's words see the latest picture alone (Alayrac et al. 2022, section 3.1.3); the other way is to see all before
+them. Same backbones, same batches, same number of steps; then what shots teach, which picture, and captions, all asked
+of things and pages that training draws. A short lesson: it tells how soon each way is learnt, not where it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerFast
+
+from data.picture_book import objects, random_scene
+from flamingo_app.model.checkpoint import make_processor
+from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.prompt import caption_prompt
+from training.loop import Part, Plan, train
+from training.starter.flamingo import PARTS, RATES, Draw, open_gates, place_patches, predict
+from training.suites.fewshot import binding_item, exact
+from training.suites.reader import Reader, drawn
+from training.suites.score import Score, mentions
+from training.suites.vqa import which_picture
+
+MODES = ("latest", "all_previous")
+ITEMS, SEED = 300, 7
+LESSON = Part(
+    name="attending",
+    plan=Plan(steps=1200, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=14_000_000, weight_decay=0.02),
+    phases=((0.15, {"name": 1}), (0.50, {"page": 85, "binding": 15}), (1.00, {"page": 40, "binding": 45, "which": 15})),
+)
+
+
+def asked(reader: Reader) -> dict[str, Any]:
+    """The figures of one way."""
+    random, things = Random("attend"), objects("trained")
+    figures: dict[str, Any] = {}
+    scenes = [random_scene("one", things, random) for _ in range(ITEMS)]
+    said = reader.answer([caption_prompt()] * ITEMS, [[page] for page in drawn(scenes)])
+    pairs = zip(said, scenes, strict=True)
+    figures["one object"] = Score.of(mentions(text, scene.objects[0].thing.name) for text, scene in pairs).as_json()
+    for ways, shots in ((2, 1), (2, 4), (5, 1), (5, 4)):
+        draw = binding_item(reader, ways, shots, things)
+        figures[f"{ways} way {shots} shot"] = exact(reader, [draw(random) for _ in range(ITEMS)]).as_json()
+    figures |= {"which picture": which_picture(reader, seed=SEED, items=ITEMS)["which_picture"]}
+    return figures
+
+
+def compare(folder: Path, output: Path) -> dict[str, Any]:
+    """Train and ask both; each resumes where it was stopped."""
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+    backbones = {"vision": f"local-dir:{folder / 'vision'}", "text": str(folder / "text")}
+    results: dict[str, Any] = {}
+    for mode in MODES:
+        torch.manual_seed(LESSON.plan.seed)
+        model = FlamingoForConditionalGeneration.from_backbones(**backbones, **PARTS | {"attend": mode})
+        draw = Draw(tokenizer, model.vision_encoder, LESSON)
+        open_gates(model)
+        place_patches(model, draw(0)["groups"][0]["patches"])
+        train(model, draw, partial(predict, model), LESSON.plan, output / mode, rates=RATES)
+        results[mode] = asked(Reader(model.eval(), make_processor(*backbones.values())))
+        print(mode, {name: round(score["accuracy"], 3) for name, score in results[mode].items()}, flush=True)
+    return {"steps": LESSON.plan.steps, "suites": results}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.starter.attend_modes", description="Both ways to attend.")
+    parser.add_argument("--folder", type=Path, default=Path("runs/starter"), help="where make starter keeps its work")
+    parser.add_argument("--output", type=Path, default=Path("runs/attend"), help="for checkpoints and figures")
+    options = parser.parse_args(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    results = compare(options.folder, options.output)
+    (options.output / "attend.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
