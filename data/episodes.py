@@ -66,11 +66,24 @@ def random_captioned(kinds: Sequence[Kind], shares: Sequence[int], things: Seque
     return captioned([random_scene(kind, things, random) for kind in random.choices(kinds, shares, k=count)])
 
 
-def random_dialogue(kinds: Sequence[Kind], shares: Sequence[int], things: Sequence[Object], random: Random) -> Episode:
-    """A chat of one to four questions; pictures come before or after the words, each is asked about in its turn."""
+def random_dialogue(
+    kinds: Sequence[Kind],
+    shares: Sequence[int],
+    things: Sequence[Object],
+    random: Random,
+    *,
+    length: int | None = None,
+    showing: float = 0.4,
+) -> Episode:
+    """A chat of questions; pictures come before or after the words, each is asked about in its turn.
+
+    Args:
+        length: how many questions; None for one to four.
+        showing: how often a question after the first comes with a picture of its own.
+    """
     turns: list[tuple[tuple[Piece, ...], str]] = []
     scenes: list[Scene] = []
-    for number in range(random.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]):
+    for number in range(length or random.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]):
         if random.random() < 0.03:
             asked, answer = captions.chitchat(random)
             turns.append(((captions.as_typed(asked, random),), answer))
@@ -79,7 +92,7 @@ def random_dialogue(kinds: Sequence[Kind], shares: Sequence[int], things: Sequen
             asked, _ = captions.question(random_scene("one", things, random), random, things)
             turns.append(((captions.as_typed(asked, random),), captions.NO_PICTURE))
             continue
-        shows = not scenes or random.random() < 0.4
+        shows = not scenes or random.random() < showing
         if shows:
             scenes.append(random_scene(random.choices(kinds, shares)[0], things, random))
         asked, answer = captions.question(scenes[-1], random, things)
@@ -124,7 +137,8 @@ def binding(
         format_weight = 0.2 if every_token and number else 0.0
         pieces += [(Mark.IMAGE, 0.0), *((words, format_weight) for words in said(before)), (f" {names[of]}", spoken)]
         pieces += [(after, format_weight)] if after else []
-        pieces += [(Mark.END_OF_CHUNK, max(format_weight, 0.2 * spoken))]
+        # Where nothing follows the name, its end is part of it: "mupam", not "mupamam".
+        pieces += [(Mark.END_OF_CHUNK, max(format_weight, 0.2 * spoken) if after else spoken)]
         known.add(of)
     return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
 

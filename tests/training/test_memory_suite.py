@@ -68,7 +68,7 @@ def test_the_exam_writes_what_a_conversation_writes(reader: Reader, monkeypatch:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**31), st.sampled_from(tuple(stage.SHARES)), st.booleans())
 def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(seed: int, kind: str, begun: bool):
-    draw = stage.Draw(cast(Any, None), cast(Any, None), stage.PLAN)
+    draw = stage.Draw(cast(Any, tiny.tokenizer()), cast(Any, None), stage.PLAN)
     random = Random(seed)
     pool = draw.pool(random)
     names = [turn.name for turn in pool if turn.name]

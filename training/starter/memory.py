@@ -30,8 +30,9 @@ from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.trainable import train_only
 from flamingo_app.model.vision_encoder import VisionEncoder
+from flamingo_app.prompt import encode
 from training.loop import Batch, Plan, train
-from training.starter.flamingo import PARTS, open_gates, with_patches
+from training.starter.flamingo import LONGEST_TALK, PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
 
 SHARES = {"name": 24, "both": 1, "two": 8, "three": 5, "first": 5, "seen": 18, "told": 6, "plain": 28}
@@ -39,7 +40,8 @@ FACTS: dict[str, tuple[talks.Fact, ...]] = {
     "name": ("named",), "both": ("named", "named"), "two": ("named", "told"), "three": ("named", "told", "shown"),
     "first": ("shown",), "told": ("told",),
 }  # fmt: skip
-IN_WINDOW = 2  # most turns that stand between memory and question
+IN_WINDOW = (2, 2, 12)  # most turns that stand between memory and question; one of these
+ROWS = 12  # questions that are read together, of like length
 RECALLED = 0.2  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
 LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
@@ -114,14 +116,14 @@ class Draw:
         progress = step / self.plan.steps
         pool = self.pool(random)
         asked = [self.asked(pool, progress, random) for _ in range(self.sizes.questions)]
-        half = len(asked) // 2
         asked.sort(key=lambda question: len(question.episode.pieces))
         return {
             "pool": self.tensors([turn.episode for turn in pool]),
             "talks": [question.talk for question in asked],
             "facts": [question.facts for question in asked],
             "questions": [
-                self.tensors([question.episode for question in some]) for some in (asked[:half], asked[half:])
+                self.tensors([question.episode for question in asked[start : start + ROWS]])
+                for start in range(0, len(asked), ROWS)
             ],
         }
 
@@ -158,10 +160,16 @@ class Draw:
         first = [n for n in facts if pool[n].fact == "shown" and kind in ("first", "three")]
         talk = random.sample([*rest, *facts], len(rest) + len(facts))
         talk = [*first, *(n for n in talk if n not in first)]
-        window = [] if begun else [talks.filler(self.things, random) for _ in range(random.randint(0, IN_WINDOW))]
+        most = 0 if begun else random.choice(IN_WINDOW)
+        window = [talks.filler(self.things, random) for _ in range(random.randint(0, most))]
         clean = [turn.episode for turn in window if not about & set(turn.things)]
         places = tuple(place for place, n in enumerate(talk) if n in facts)
-        return Asked(talk=tuple(talk), facts=places, episode=talks.after(clean, question))
+        while self._tokens(episode := talks.after(clean, question)) > LONGEST_TALK and clean:
+            clean = clean[1:]
+        return Asked(talk=tuple(talk), facts=places, episode=episode)
+
+    def _tokens(self, episode: Episode) -> int:
+        return len(encode(tuple(piece for piece, _ in episode.pieces), self.tokenizer))
 
     def _facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Turns, a question about them, and the things that no other turn of the talk may show."""

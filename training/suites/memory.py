@@ -2,6 +2,7 @@
 
     named     a picture of a thing, with a made-up name; later another picture of that thing: what is it called?
     among     the same, and two other things were named in the same talk: what is left of the picture must tell which
+    crowded   the same as named, with `CROWDED` turns in the window, as many as a chat mostly has there
     two           a name and what the user is called, in one question
     three         the same, and what was in the first picture of the talk
     both          two pictures, two names
@@ -41,7 +42,7 @@ from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)
-IN_WINDOW = 2
+IN_WINDOW, CROWDED = 2, 10
 LEAD = 2  # turns before the facts that name things
 FILLERS = 400  # turns, read once, from which all talks take theirs
 CONTROL_ITEMS = 150  # a control needs no narrow interval
@@ -194,9 +195,9 @@ class Exam:
         fitting = [n for n, turn in enumerate(self.fillers) if not set(avoid) & set(turn.things)]
         return tuple(random.sample(fitting, count))
 
-    def window(self, avoid: Sequence[Object], random: Random) -> tuple[Spoken, ...]:
+    def window(self, avoid: Sequence[Object], random: Random, count: int = IN_WINDOW) -> tuple[Spoken, ...]:
         """The turns that are still there when the question comes."""
-        return tuple(self.fillers[n] for n in self.others(IN_WINDOW, avoid, random))
+        return tuple(self.fillers[n] for n in self.others(count, avoid, random))
 
     def names(self, count: int, random: Random) -> list[str]:
         """Made-up names of few tokens."""
@@ -207,12 +208,13 @@ class Exam:
                 return names
 
 
-def _named(exam: Exam, distance: int, random: Random, asked: int, told: int) -> Item:
+def _named(exam: Exam, distance: int, random: Random, asked: int, told: int, in_window: int = IN_WINDOW) -> Item:
     things = random.sample(objects("heldout"), told)
     facts = [talks.named(t, name, random) for t, name in zip(things, exam.names(told, random), strict=True)]
     lead = exam.others(LEAD, things, random)
     question = talks.ask_name(random.sample(facts, asked), random)
-    return Item(tuple(facts), lead, exam.others(distance, things, random), exam.window(things, random), question)
+    window = exam.window(things, random, in_window)
+    return Item(tuple(facts), lead, exam.others(distance, things, random), window, question)
 
 
 def _several(exam: Exam, distance: int, random: Random, count: int) -> Item:
@@ -255,6 +257,7 @@ def _plain(exam: Exam, distance: int, random: Random) -> Item:
 TASKS: dict[str, Callable[[Exam, int, Random], Item]] = {
     "named": lambda exam, distance, random: _named(exam, distance, random, 1, 1),
     "among": lambda exam, distance, random: _named(exam, distance, random, 1, 3),
+    "crowded": lambda exam, distance, random: _named(exam, distance, random, 1, 1, CROWDED),
     "two": lambda exam, distance, random: _several(exam, distance, random, 2),
     "three": lambda exam, distance, random: _several(exam, distance, random, 3),
     "both": lambda exam, distance, random: _named(exam, distance, random, 2, 2),
