@@ -28,8 +28,10 @@ def test_a_sharded_run_is_the_whole_one_and_is_resumed(tmp_path: Path) -> None:
     assert told
     here, there = (int(number.replace(",", "")) for number in told.groups())
     assert there / 2 <= here < 0.6 * there  # tensors of odd length are not halved
-    for end in runs.finish(runs.start(arguments("killed"), log, processes=2, shard=True, die_at=14)):
-        assert end == -9
+    ends = runs.finish(runs.start(arguments("killed"), log, processes=2, shard=True, die_at=14))
+    # Whichever of them is later at its own end may find the other gone before.
+    assert -9 in ends
+    assert 0 not in ends
     runs.run(arguments("killed"), log, processes=2, shard=True)
     assert runs.journal(tmp_path / "sharded") == runs.journal(tmp_path / "killed")
     losses = [[line["loss"] for line in runs.journal(tmp_path / name)] for name in ("whole", "sharded")]
