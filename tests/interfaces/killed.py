@@ -45,7 +45,9 @@ def kill_at(process: int, out: Path, size: int, wait: float) -> bool:
         if os.waitpid(process, os.WNOHANG)[0]:
             return False
         time.sleep(0.0005)
-    time.sleep(wait)
+    until = time.monotonic() + wait
+    while time.monotonic() < until and (size or not whole_lines(out)):  # before it has begun, or just after it grew
+        time.sleep(0.0005)
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
     return os.WIFSIGNALED(status)
@@ -60,7 +62,7 @@ if __name__ == "__main__":
     random, left = Random(seed), list[int]()
     sizes = sorted(random.randrange(int(whole)) for _ in range(int(kills)))
     for size in (0, 0, 0, *sizes[3:]):  # some while models are loaded and workers begin
-        if kill_at(run(arguments), Path(out), size, random.uniform(0, 0.004 if size else 0.5)):
+        if kill_at(run(arguments), Path(out), size, random.uniform(0, 0.002 if size else 0.5)):
             left.append(whole_lines(Path(out)))
     _, status = os.waitpid(run(arguments), 0)
     print(json.dumps({"left": left, "status": os.waitstatus_to_exitcode(status)}))
