@@ -22,6 +22,8 @@ from data.picture_book import Kind, Object, Scene, random_scene
 from flamingo_app.prompt import Mark, Piece, Turn, chat_prompt, said, spell_turn
 
 Weighted = tuple[Piece, float]
+Said = tuple[tuple[Piece, ...], str]
+"""A turn of a chat: what the user says and shows, what is to be answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ def captioned(scenes: Sequence[Scene]) -> Episode:
     return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
 
 
-def dialogue(turns: Sequence[tuple[tuple[Piece, ...], str]], scenes: Sequence[Scene]) -> Episode:
-    """Turns of (what the user says and shows, what is to be answered)."""
+def dialogue(turns: Sequence[Said], scenes: Sequence[Scene]) -> Episode:
+    """A chat of such turns, with its pictures."""
     pieces: list[Weighted] = []
     for user, answer in turns:
         pieces += [(piece, 0.0) for piece in chat_prompt([Turn(role="user", pieces=user)])]
@@ -81,7 +83,7 @@ def random_dialogue(
         length: how many questions; None for one to four.
         showing: how often a question after the first comes with a picture of its own.
     """
-    turns: list[tuple[tuple[Piece, ...], str]] = []
+    turns: list[Said] = []
     scenes: list[Scene] = []
     for number in range(length or random.choices((1, 2, 3, 4), (4, 3, 2, 1))[0]):
         if random.random() < 0.03:
@@ -143,9 +145,9 @@ def binding(
     return Episode(pieces=tuple(pieces), scenes=tuple(scenes))
 
 
-def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequence[Scene], random: Random) -> Episode:
-    """The same as a chat: the user tells names, then asks for them."""
-    turns: list[tuple[tuple[Piece, ...], str]] = []
+def naming_turns(classes: Sequence[int], names: Sequence[str], random: Random) -> list[Said]:
+    """The same as turns of a chat, a picture in each: the user tells names, then asks for them."""
+    turns: list[Said] = []
     known: set[int] = set()
     for of in classes:
         if of in known:
@@ -164,7 +166,32 @@ def naming_dialogue(classes: Sequence[int], names: Sequence[str], scenes: Sequen
                 )
             )
         known.add(of)
-    return dialogue(turns, scenes)
+    return turns
+
+
+def random_naming_among(
+    things: Sequence[Object], others: Sequence[Object], random: Random, *, most_named: int = 4
+) -> Episode:
+    """A chat in which some of `things` are given names and asked for, while pages of others are asked about as ever.
+
+    What a picture shows, not how the user asks, tells whether a name of the chat is wanted.
+    """
+    ways = random.randint(1, most_named)
+    chosen = random.sample(list(things), ways)
+    classes = [*random.sample(range(ways), ways), *random.choices(range(ways), k=random.randint(1, 4))]
+    named = [random_scene("one", [chosen[of]], random) for of in classes]
+    told = naming_turns(classes, made_up_names(ways, random), random)
+    strangers = [thing for thing in others if thing not in chosen]
+    between: list[tuple[Said, Scene]] = []
+    for _ in range(random.randint(1, 6)):
+        scene = random_scene(random.choice(("one", "one", "group", "pair")), strangers, random)
+        ask = random.choice((captions.ask_what, captions.question))
+        words, answer = ask(scene, random, strangers)
+        between.append((((Mark.IMAGE, captions.as_typed(words, random)), answer), scene))
+    kinds = random.sample([True] * len(named) + [False] * len(between), len(named) + len(between))
+    turns = iter(zip(told, named, strict=True)), iter(between)
+    merged = [next(turns[0 if naming else 1]) for naming in kinds]
+    return dialogue([turn for turn, _ in merged], [scene for _, scene in merged])
 
 
 def comparing(pairs: Sequence[tuple[Scene, Scene]], labels: tuple[str, str], *, known: bool = True) -> Episode:
@@ -220,7 +247,7 @@ def which_picture(scenes: Sequence[Scene], random: Random, *, told: bool) -> Epi
     shown: list[Piece] = []
     for name in names:
         shown += [Mark.IMAGE, *([f"a {name}."] if told else [])]
-    turns: list[tuple[tuple[Piece, ...], str]] = []
+    turns: list[Said] = []
     for asked in random.sample(range(len(scenes)), random.randint(1, 2)):
         words = captions.as_typed(random.choice(WHICH).format(names[asked]), random)
         turns.append(((words,) if turns else (*shown, words), f"the {ORDINALS[asked]} picture."))
@@ -315,6 +342,7 @@ def random_binding(
     made_up: float = 0.8,
     chat: float = 0.25,
     forms: Sequence[tuple[str, str]] = FORMATS,
+    alike: float = 0.0,
 ) -> Episode:
     """An episode of 2 to 10 ways; every picture's class is drawn by itself, so that exclusion tells nothing.
 
@@ -322,12 +350,13 @@ def random_binding(
         made_up: how often the names are made up; else they are other things' names, so that weights alone are wrong.
         chat: how often it is told as a chat.
         forms: how its shots may speak; one of them is drawn.
+        alike: how often made-up names share their syllables.
     """
     possible = [(ways, share) for ways, share in WAYS if 2 * ways <= most_pictures]
     ways = random.choices(*zip(*possible, strict=True))[0]
     chosen = random.sample(list(things), ways)
     names = (
-        made_up_names(ways, random)
+        made_up_names(ways, random, alike=random.random() < alike)
         if random.random() < made_up
         else [thing.name for thing in random.sample(list(things), ways)]
     )
@@ -337,5 +366,5 @@ def random_binding(
     scenes = [random_scene("one", [chosen[of]], random) for of in classes]
     if random.random() < chat:
         half = total if total <= 16 else total // 2  # a turn of chat is twice as long as a shot
-        return naming_dialogue(classes[:half], names, scenes[:half], random)
+        return dialogue(naming_turns(classes[:half], names, random), scenes[:half])
     return binding(classes, names, scenes, form=random.choice(forms), every_token=True)

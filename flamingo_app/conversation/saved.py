@@ -71,7 +71,7 @@ def read_folder(folder: Path, model: Remembers) -> tuple[list[Message], list[Exa
             for said in whole["messages"]
         ]
         examples = [Example(picture=_picture(e["picture"], folder), text=e["text"]) for e in whole["examples"]]
-        files = {what: folder / name for what, name in whole["memories"].items()}
+        files = {what: folder / Path(name).name for what, name in whole["memories"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConversationError(
             expected="a folder that Conversation.save wrote",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -262,6 +263,21 @@ def test_one_that_goes_on_from_a_memory_is_kept_with_it(
     chat.save(tmp_path / "talk")
     later = Conversation.load(tmp_path / "talk", model, processor)
     assert talk(later, range(3)) == talk(chat, range(3))
+
+
+def test_what_a_conversation_says_of_its_files_does_not_lead_out_of_its_folder(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(14))
+    chat.save(tmp_path / "talk")
+    whole = json.loads((tmp_path / "talk" / "conversation.json").read_text())
+    assert whole["memories"]
+    whole["memories"] = {what: f"../other/{name}" for what, name in whole["memories"].items()}
+    (tmp_path / "talk" / "conversation.json").write_text(json.dumps(whole))
+    (tmp_path / "other").mkdir()
+    later = Conversation.load(tmp_path / "talk", model, processor)
+    assert talk(later, range(14, 16)) == talk(chat, range(14, 16))
 
 
 def test_what_is_no_conversation_is_refused(

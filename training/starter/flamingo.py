@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from data import captions
 from data.collate import collate
 from data.episodes import (
+    FORMATS,
     ORDINALS,
     WAYS,
     Episode,
@@ -28,6 +29,7 @@ from data.episodes import (
     random_comparing,
     random_dialogue,
     random_listed,
+    random_naming_among,
     random_operated,
     random_placed,
     random_ruled,
@@ -145,6 +147,18 @@ LESSONS = (
                     "combined": 5, "styled": 4, "talk": 24}),
         ),
     ),
+    # In a chat some things are named and others asked about as ever; which it is, the picture tells.
+    Part(
+        name="spelling_names",
+        plan=Plan(
+            steps=1500, learning_rate=6e-4, matrix_rate=1.2e-3, warmup=40, seed=20_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
+                    "met": 36, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
+                    "combined": 7, "styled": 5, "talk": 8, "named_among": 10}),
+        ),
+    ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
 LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
@@ -225,7 +239,15 @@ class Draw:
             "operated": lambda random: random_operated(self.things, random),
             # Of things that are met for the first time.
             "met": lambda random: random_binding(
-                self.new(random), random, made_up=1.0, most_pictures=random.choice([12, 12, 24, 24, 44])
+                self.new(random),
+                random,
+                made_up=1.0,
+                most_pictures=random.choice([12, 12, 24, 24, 44]),
+                forms=random.choice((FORMATS[:1], FORMATS)),
+                alike=0.3,
+            ),
+            "named_among": lambda random: random_naming_among(
+                random.choice((self.things, self.new(random))), self.things, random
             ),
             "compared": lambda random: random_comparing(self.new(random), random),
             "counted": lambda random: random_ruled(self.new(random), random, rules=(captions.RULES["count"],)),
