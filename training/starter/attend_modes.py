@@ -7,12 +7,9 @@ of things and pages that training draws. A short lesson: it tells how soon each 
 
 from __future__ import annotations
 
-import argparse
-import json
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerFast
@@ -23,6 +20,7 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.prompt import caption_prompt
 from training.loop import Part, Plan, train
 from training.starter.flamingo import PARTS, RATES, Draw, open_gates, place_patches, predict
+from training.starter.side_by_side import Figures, compare
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
 from training.suites.score import Score, mentions
@@ -37,10 +35,10 @@ LESSON = Part(
 )
 
 
-def asked(reader: Reader) -> dict[str, Any]:
+def asked(reader: Reader) -> Figures:
     """The figures of one way."""
     random, things = Random("attend"), objects("trained")
-    figures: dict[str, Any] = {}
+    figures: Figures = {}
     scenes = [random_scene("one", things, random) for _ in range(ITEMS)]
     said = reader.answer([caption_prompt()] * ITEMS, [[page] for page in drawn(scenes)])
     pairs = zip(said, scenes, strict=True)
@@ -52,31 +50,21 @@ def asked(reader: Reader) -> dict[str, Any]:
     return figures
 
 
-def compare(folder: Path, output: Path) -> dict[str, Any]:
-    """Train and ask both; each resumes where it was stopped."""
+def taught(mode: str, folder: Path, output: Path) -> Figures:
+    """Train one way, or go on training it, and ask it."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     backbones = {"vision": f"local-dir:{folder / 'vision'}", "text": str(folder / "text")}
-    results: dict[str, Any] = {}
-    for mode in MODES:
-        torch.manual_seed(LESSON.plan.seed)
-        model = FlamingoForConditionalGeneration.from_backbones(**backbones, **PARTS | {"attend": mode})
-        draw = Draw(tokenizer, model.vision_encoder, LESSON)
-        open_gates(model)
-        place_patches(model, draw(0)["groups"][0]["patches"])
-        train(model, draw, partial(predict, model), LESSON.plan, output / mode, rates=RATES)
-        results[mode] = asked(Reader(model.eval(), make_processor(*backbones.values())))
-        print(mode, {name: round(score["accuracy"], 3) for name, score in results[mode].items()}, flush=True)
-    return {"steps": LESSON.plan.steps, "suites": results}
+    torch.manual_seed(LESSON.plan.seed)
+    model = FlamingoForConditionalGeneration.from_backbones(**backbones, **PARTS | {"attend": mode})
+    draw = Draw(tokenizer, model.vision_encoder, LESSON)
+    open_gates(model)
+    place_patches(model, draw(0)["groups"][0]["patches"])
+    train(model, draw, partial(predict, model), LESSON.plan, output, rates=RATES)
+    return asked(Reader(model.eval(), make_processor(*backbones.values())))
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m training.starter.attend_modes", description="Both ways to attend.")
-    parser.add_argument("--folder", type=Path, default=Path("runs/starter"), help="where make starter keeps its work")
-    parser.add_argument("--output", type=Path, default=Path("runs/attend"), help="for checkpoints and figures")
-    options = parser.parse_args(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    results = compare(options.folder, options.output)
-    (options.output / "attend.json").write_text(json.dumps(results, indent=1) + "\n")
+    compare("attend_modes", MODES, taught, argv)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ no turn. Asked are talks of other names and pages, up to twice as long as those 
 
 from __future__ import annotations
 
-import argparse
-import json
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,7 +23,7 @@ from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from training.loop import Batch, Plan, train
 from training.remembering import written
 from training.starter.memory import RATES, Draw, Talks, build, pictures, predict
-from training.suites.plot import plot
+from training.starter.side_by_side import Figures, compare
 from training.suites.score import Score
 
 Variant = dict[str, Any]
@@ -65,42 +62,20 @@ def recall(model: FlamingoForConditionalGeneration, tokenizer: PreTrainedTokeniz
     return Score.of([True] * right + [False] * (ASKED - right))
 
 
-def compare(folder: Path, output: Path) -> dict[str, Any]:
-    """Train and ask every variant; each resumes where it was stopped."""
+def asked(name: str, folder: Path, output: Path) -> Figures:
+    """Train one kind, or go on training it, and ask it."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-    recalled: dict[str, Any] = {}
-    seconds: dict[str, float] = {}
-    for name, (config, shown) in VARIANTS.items():
-        torch.manual_seed(PLAN.seed)
-        model = build(folder, num_turns=PLACES, **config)
-        draw = Draw(tokenizer, model.vision_encoder, PLAN, TALKS)
-        started = time.monotonic()
-        train(
-            model,
-            draw,
-            partial(predict, model, write=turn_by_turn, shown=shown),
-            PLAN,
-            output / name.replace(" ", "_"),
-            rates=RATES,
-        )
-        seconds[name] = time.monotonic() - started
-        for length in LENGTHS:
-            recalled[f"{name}_{length}_turns"] = recall(model.eval(), tokenizer, length).as_json()
-        print(name, {length: recalled[f"{name}_{length}_turns"]["accuracy"] for length in LENGTHS}, flush=True)
-    return {"steps": PLAN.steps, "seconds": seconds, "suites": {"recall": recalled}}
+    config, shown = VARIANTS[name]
+    torch.manual_seed(PLAN.seed)
+    model = build(folder, num_turns=PLACES, **config)
+    draw = Draw(tokenizer, model.vision_encoder, PLAN, TALKS)
+    train(model, draw, partial(predict, model, write=turn_by_turn, shown=shown), PLAN, output, rates=RATES)
+    model.eval()
+    return {f"{name}_{length}_turns": recall(model, tokenizer, length).as_json() for length in LENGTHS}
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m training.starter.variants", description="Memories side by side over the frozen starter."
-    )
-    parser.add_argument("--folder", type=Path, default=Path("runs/starter"), help="where make starter keeps its work")
-    parser.add_argument("--output", type=Path, default=Path("runs/variants"), help="for checkpoints, figures, plot")
-    options = parser.parse_args(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    results = compare(options.folder, options.output)
-    (options.output / "variants.json").write_text(json.dumps(results, indent=1) + "\n")
-    plot(results["suites"], options.output / "variants.png")
+    compare("variants", tuple(VARIANTS), asked, argv)
 
 
 if __name__ == "__main__":
