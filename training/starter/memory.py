@@ -35,7 +35,7 @@ from training.loop import Batch, Plan, train
 from training.starter.flamingo import LONGEST_TALK, PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
 
-SHARES = {"name": 24, "both": 1, "two": 8, "three": 5, "first": 5, "seen": 18, "told": 6, "plain": 28}
+SHARES = {"name": 24, "both": 1, "two": 8, "three": 5, "first": 5, "seen": 32, "told": 6, "plain": 28}
 FACTS: dict[str, tuple[talks.Fact, ...]] = {
     "name": ("named",), "both": ("named", "named"), "two": ("named", "told"), "three": ("named", "told", "shown"),
     "first": ("shown",), "told": ("told",),
