@@ -63,7 +63,9 @@ class Memories:
     """Memory states of conversations, each under the name of all turns that were written into it.
 
     A state follows from the turns alone: each is read by itself and written after the one before it. One that is not
-    kept any more is made again from the last that is, and is the same to the bit. Safe to use from many threads.
+    kept any more is made again from the last that is, and is the same to the bit. Safe to use from many threads. How
+    much room one takes, the model's config alone says (`num_turns`, `num_latents`), not how much was written. Names do
+    not tell models apart: keep one of these for each.
 
     Args:
         max_number: how many states are kept; the least recently used go first.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from inspect import GEN_CLOSED, getgeneratorstate
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
+from weakref import ref
 
 from transformers.cache_utils import DynamicCache
 
@@ -17,7 +19,7 @@ from flamingo_app.conversation.prefixes import Prefixes, Script
 from flamingo_app.conversation.recollection import Memories, TurnScript, by_turns, name_after, script_inputs
 from flamingo_app.conversation.saved import read_folder, write_folder
 from flamingo_app.conversation.window import Length, next_start, window_start
-from flamingo_app.errors import PromptError
+from flamingo_app.errors import BusyError, PromptError
 from flamingo_app.images import Source
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.cache import first_tokens
@@ -364,6 +366,7 @@ class Conversation:
         self.examples = tuple(examples)
         self.prefixes = Prefixes(max_number=2) if prefixes is None else prefixes
         self.memories = Memories(max_number=8, max_views=1) if memories is None else memories
+        self._answering: Callable[[], Generator[str] | None] = lambda: None
 
     def say(self, *parts: Part | Source, settings: Settings | None = None) -> str:
         """Say and show something, and return the whole answer; see `stream`."""
@@ -382,7 +385,14 @@ class Conversation:
         Raises:
             PromptError: for a message that cannot be a prompt or is longer than the window; nothing is said then.
             PictureError: for a picture that cannot be opened.
+            BusyError: the answer before this is still being read; it is not yet known what was said.
         """
+        if (before := self._answering()) is not None and getgeneratorstate(before) != GEN_CLOSED:
+            raise BusyError(
+                expected="the answer before to be read to its end",
+                got="one that is still being given",
+                remedy="read it, or close() it; a branch() goes on beside it",
+            )
         said = tuple(part if isinstance(part, str | Picture) else Picture.of(part) for part in parts)
         message = Message(role="user", parts=said)
         answer = reply(
@@ -396,9 +406,11 @@ class Conversation:
             stop=stop,
             settings=settings,
         )
-        return self._hear(message, answer)
+        heard = self._hear(message, answer)
+        self._answering = ref(heard)  # one that nobody holds any more is closed
+        return heard
 
-    def _hear(self, message: Message, answer: Reply) -> Iterator[str]:
+    def _hear(self, message: Message, answer: Reply) -> Generator[str]:
         heard, failed = "", False
         try:
             for piece in answer:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from flamingo_app.conversation import Conversation, Example, Message, Picture, Prefixes, Settings, reply
-from flamingo_app.errors import PromptError
+from flamingo_app.errors import BusyError, PromptError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, chat_prompt
@@ -258,3 +258,18 @@ def test_a_failed_answer_leaves_nothing_behind(processor: FlamingoProcessor):
         conversation.say(broken)
     assert conversation.messages == []
     assert len(conversation.prefixes) == 0
+
+
+def test_one_answer_is_given_at_a_time(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> None:
+    conversation = Conversation(model, processor)
+    answer = conversation.stream("a")
+    with pytest.raises(BusyError, match="read to its end"):
+        conversation.stream("b")
+    beside = conversation.branch()
+    assert beside.say("b") == Conversation(model, processor).say("b")
+    said = "".join(answer).strip()
+    assert conversation.say("b") == Conversation(model, processor, conversation.messages[:2]).say("b")
+    assert [message.text for message in conversation.messages[:3]] == ["a", said, "b"]
+    conversation.stream("c")  # nobody holds this one
+    conversation.say("d")
+    assert [message.text for message in conversation.messages[4:] if message.role == "user"] == ["d"]
