@@ -30,7 +30,7 @@ MODES = ("latest", "all_previous")
 ITEMS, SEED = 300, 7
 LESSON = Part(
     name="attending",
-    plan=Plan(steps=1200, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=14_000_000, weight_decay=0.02),
+    plan=Plan(steps=800, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=14_000_000, weight_decay=0.02),
     phases=((0.15, {"name": 1}), (0.50, {"page": 85, "binding": 15}), (1.00, {"page": 40, "binding": 45, "which": 15})),
 )
 
