@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from hashlib import sha256
 from typing import Any
@@ -25,7 +25,7 @@ class Picture:
     """
 
     name: str
-    open: Callable[[], Image]
+    open: Callable[[], Image] = field(repr=False)
 
     @classmethod
     def of(cls, source: Source) -> Picture:

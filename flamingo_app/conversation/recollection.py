@@ -77,6 +77,7 @@ class Memories:
         self.max_number, self.max_views = max_number, max_views
         self._kept: OrderedDict[str, MemoryState] = OrderedDict()
         self._views: OrderedDict[str, MemoryView] = OrderedDict()
+        self._lost: set[str] = set()  # names of turns that show what could not be opened
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -111,13 +112,28 @@ class Memories:
         """
         if (not turns and before is None) or model.config.memory is None:
             return "", None
+        turns = [self._as_found(turn) for turn in turns]
         names = _names(turns, before)
         written, state = self._longest(names)
         state = state or before or MemoryState.empty(model)
-        for turn in turns[written:]:
-            state = write(model, processor, state, turn)
+        for number, turn in enumerate(turns[written:], written):
+            try:
+                state = write(model, processor, state, turn)
+            except PictureError as error:
+                logger.warning("A picture was lost, and is remembered as a grey page: %s", error)
+                self._lost.add(turn.name)
+                if number:
+                    self.keep(names[number], state)
+                return self.after(model, processor, turns, before)
         self.keep(names[-1], state)
         return names[-1], state
+
+    def _as_found(self, turn: TurnScript) -> TurnScript:
+        """A turn that was seen to show a lost picture, as it can be read now: under another name, while that is so."""
+        if turn.name not in self._lost:
+            return turn
+        script, pictures = without_lost(turn.script, turn.pictures)
+        return TurnScript(script=script, pictures=pictures)
 
     def _longest(self, names: Sequence[str]) -> tuple[int, MemoryState | None]:
         with self._lock:
@@ -154,27 +170,31 @@ def _chained(before: str, turn: str) -> str:
 def write(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, state: MemoryState, turn: TurnScript
 ) -> MemoryState:
-    """The memory with one turn more; a turn longer than the model reads is cut at its end.
-
-    A picture that has been lost since is written as a grey page: a conversation goes on without what nobody has.
-    """
-    script = turn.script[: model.config.max_positions]
-    try:
-        inputs = script_inputs(model, processor, script, turn.pictures)
-    except PictureError as error:
-        logger.warning(
-            "A picture of a turn that leaves the window was lost, and is remembered as a grey page: %s", error
-        )
-        inputs = script_inputs(model, processor, script, [_found_or_grey(picture) for picture in turn.pictures])
+    """The memory with one turn more; a turn longer than the model reads is cut at its end."""
+    inputs = script_inputs(model, processor, turn.script[: model.config.max_positions], turn.pictures)
     return MemoryState(slots=model.write_turn(state.slots, **inputs), fingerprint=state.fingerprint)
 
 
-def _found_or_grey(picture: Picture) -> Picture:
+def without_lost(script: Script, pictures: Sequence[Picture]) -> tuple[Script, tuple[Picture, ...]]:
+    """A script and its pictures with a grey page in place of each that cannot be opened any more.
+
+    A conversation goes on without what nobody has.
+    """
+    found = tuple(picture if _opens(picture) else Picture(name="lost", open=_grey) for picture in pictures)
+    names = iter([picture.name for picture in found])
+    return tuple(next(names, token) if isinstance(token, str) else token for token in script), found
+
+
+def _opens(picture: Picture) -> bool:
     try:
         picture.open()
     except PictureError:
-        return Picture(name=picture.name, open=lambda: Image.new("RGB", (64, 64), (128, 128, 128)))
-    return picture
+        return False
+    return True
+
+
+def _grey() -> Image.Image:
+    return Image.new("RGB", (64, 64), (128, 128, 128))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +15,21 @@ from pathlib import Path
 from typing import Any, cast
 from weakref import ref
 
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache, DynamicCache
 
 from flamingo_app.conversation.messages import Example, Message, Part, Picture
 from flamingo_app.conversation.prefixes import Prefixes, Script
-from flamingo_app.conversation.recollection import Memories, TurnScript, by_turns, name_after, script_inputs
+from flamingo_app.conversation.recollection import (
+    Memories,
+    TurnScript,
+    by_turns,
+    name_after,
+    script_inputs,
+    without_lost,
+)
 from flamingo_app.conversation.saved import read_folder, write_folder
 from flamingo_app.conversation.window import Length, next_start, window_start
-from flamingo_app.errors import BusyError, PromptError
+from flamingo_app.errors import BusyError, PictureError, PromptError
 from flamingo_app.images import Source
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.cache import first_tokens
@@ -28,11 +38,22 @@ from flamingo_app.model.streaming import Cutter, Decoder, Draw, Token, tokens
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import Tokenizer, Turn, caption_prompt, chat_prompt, encode, spell_turn
 
+logger = logging.getLogger(__name__)
 MAX_NEW_TOKENS = 64
 """How long an answer is where nobody says, and the room that the window leaves for one."""
 
 LONG = 1000
 """Letters of a message beyond which its spelling is not kept for others that say the same."""
+
+LIMITS = (
+    ("max_new_tokens", 1, math.inf),
+    ("temperature", 0.0, sys.float_info.max),
+    ("top_p", 0.0, 1.0),
+    ("seed", -(2**63), 2**63 - 1),
+    ("num_likeliest", 0, math.inf),
+    ("forgotten", 0, math.inf),
+)
+"""Least and most of what `Settings` may say."""
 
 UNLIMITED = 2**20
 """Tokens that a language model without a limit of its own is given to read."""
@@ -55,7 +76,7 @@ class Settings:
             all that this held is forgotten first.
 
     Raises:
-        PromptError: an answer of no tokens is asked for, or fewer turns than none are to be forgotten.
+        PromptError: one of them means nothing: an answer of no tokens, a negative temperature.
     """
 
     max_new_tokens: int = MAX_NEW_TOKENS
@@ -69,10 +90,12 @@ class Settings:
     forgotten: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("max_new_tokens", 1), ("forgotten", 0)):
-            if getattr(self, name) < least:
+        for name, least, most in LIMITS:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:  # as NaN is not, either
+                upper = f" to {most:g}" if most < math.inf else ""
                 raise PromptError(
-                    expected=f"{name} of at least {least}", got=f"{getattr(self, name)}", remedy="give a larger number"
+                    expected=f"{name} of {least:g}{upper or ' or more'}", got=f"{value}", remedy="give such a number"
                 )
 
 
@@ -87,6 +110,7 @@ class Window:
         num_left_out: how many messages they have.
         num_leaving: how many more leave when the next message does not fit.
         room: tokens that examples and messages may have together.
+        used: tokens that they have.
     """
 
     script: Script
@@ -95,6 +119,7 @@ class Window:
     num_left_out: int
     num_leaving: int
     room: int
+    used: int
 
 
 def read_window(
@@ -102,40 +127,48 @@ def read_window(
     processor: FlamingoProcessor,
     messages: Sequence[Message],
     examples: Sequence[Example] = (),
+    *,
+    answering: bool = True,
 ) -> Window:
     """Choose and spell what the model reads of a chat.
+
+    Args:
+        answering: the last message is to be answered; else it is looked at what stands there.
 
     Raises:
         PromptError: the user's last message is longer than what the model reads, or the examples are.
     """
     positions = model.config.max_positions or UNLIMITED
-    room = positions - min(MAX_NEW_TOKENS, positions // 4)
     tokenizer, image = processor.tokenizer, model.config.image_token_id
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
-    if len(shown) + len(begin) >= room:
+    room = positions - min(MAX_NEW_TOKENS, positions // 4) - len(begin)
+    for_messages = room - len(shown)
+    shortest = len(encode(spell_turn(Turn(role="user", pieces=("a",))), tokenizer))
+    if examples and for_messages < shortest:
         raise PromptError(
-            expected=f"examples of at most {room - len(begin) - 1} tokens together",
+            expected=f"examples of at most {room - shortest} tokens together",
             got=f"{len(shown)}",
             remedy="show fewer examples, or shorter ones",
         )
-    for_messages = room - len(shown) - len(begin)
     scripts = [_spelled(message, tokenizer, image) for message in messages]
     lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, scripts, strict=True)]
-    start = window_start(lengths, for_messages)
+    start = window_start(lengths, for_messages, answering=answering)
     pictures = (
         *(example.picture for example in examples),
         *(picture for message in messages[start:] for picture in message.pictures),
     )
     examples_script = _script(shown, [example.picture.name for example in examples], image)
     told = iter(scripts)
+    script = (*examples_script, *chain.from_iterable(scripts[start:]))
     return Window(
-        script=(*examples_script, *chain.from_iterable(scripts[start:]), *begin),
+        script=(*script, *begin),
         pictures=pictures,
         left=tuple(_turn_script(turn, tuple(islice(told, len(turn)))) for turn in by_turns(messages[:start])),
         num_left_out=start,
         num_leaving=next_start(lengths, start, for_messages) - start,
         room=room,
+        used=len(script),
     )
 
 
@@ -164,11 +197,15 @@ def budget(
     messages: Sequence[Message],
     examples: Sequence[Example] = (),
 ) -> Budget:
-    """What the model would read of a chat as it stands."""
-    window = read_window(model, processor, messages, examples)
+    """What the model would read of a chat as it stands.
+
+    Raises:
+        PromptError: examples that leave no room for a message.
+    """
+    window = read_window(model, processor, messages, examples, answering=False)
     return Budget(
         room=window.room,
-        used=len(window.script),
+        used=window.used,
         pictures=len(window.pictures),
         num_left_out=window.num_left_out,
         next=tuple(messages[window.num_left_out : window.num_left_out + window.num_leaving]),
@@ -262,7 +299,16 @@ def reply(
     answer = Reply(words=iter(()), num_left_out=window.num_left_out, num_read=len(window.script))
     memories = Memories() if memories is None else memories  # an empty one is false
     answer.words = _speak(
-        model, processor, window, answer, prefixes, memories, before, stop or threading.Event(), settings
+        model,
+        processor,
+        window,
+        len(messages[-1].pictures),
+        answer,
+        prefixes,
+        memories,
+        before,
+        stop or threading.Event(),
+        settings,
     )
     return answer
 
@@ -271,6 +317,7 @@ def _speak(
     model: FlamingoForConditionalGeneration,
     processor: FlamingoProcessor,
     window: Window,
+    num_shown: int,
     answer: Reply,
     prefixes: Prefixes | None,
     memories: Memories,
@@ -286,13 +333,24 @@ def _speak(
     # Words that come before their picture see it only where both are read in one call: there nothing is kept.
     kept = Prefixes(max_number=0) if prefixes is None or model.config.attend == "next" else prefixes
     layers = model.config.text_config.num_hidden_layers
-    answer.num_known, cache = kept.longest(window.script, layers, condition)
-    cache = cache or DynamicCache(config=model.config.text_config)
+
+    def begun(script: Script, pictures: Sequence[Picture]) -> tuple[int, Cache, dict[str, Any]]:
+        num_known, cache = kept.longest(script, layers, condition)
+        inputs = script_inputs(model, processor, script, pictures, num_known)
+        return num_known, cache or DynamicCache(config=model.config.text_config), inputs
+
+    script, pictures = window.script, window.pictures
+    try:
+        answer.num_known, cache, inputs = begun(script, pictures)
+    except PictureError as error:  # one that is shown just now must open; of those before, what is lost is lost
+        logger.warning("A picture was lost, and is read as a grey page: %s", error)
+        script, found = without_lost(script, pictures[: len(pictures) - num_shown])
+        answer.num_known, cache, inputs = begun(script, (*found, *pictures[len(found) :]))
     decoder, cutter = Decoder(processor.tokenizer), Cutter(settings.stop)
     draw = Draw(settings.temperature, settings.top_p, settings.seed) if settings.temperature else None
     spoken = tokens(
         model,
-        script_inputs(model, processor, window.script, window.pictures, answer.num_known),
+        inputs,
         stop=stop,
         draw=draw,
         num_likeliest=settings.num_likeliest,
@@ -324,7 +382,7 @@ def _speak(
         cast(Any, spoken).close()
         answer.finish = answer.finish or ("stopped" if stop.is_set() else "length")
         if cache is not None:
-            script = (*window.script, *(token.id for token in answer.said))
+            script = (*script, *(token.id for token in answer.said))
             held = min(cache.get_seq_length(), len(script))  # more was found than anybody read
             if held and (read := first_tokens(cache, held, layers)):
                 kept.keep(script[:held], read, condition)
@@ -367,6 +425,7 @@ class Conversation:
         self.prefixes = Prefixes(max_number=2) if prefixes is None else prefixes
         self.memories = Memories(max_number=8, max_views=1) if memories is None else memories
         self._answering: Callable[[], Generator[str] | None] = lambda: None
+        self._lock = threading.Lock()
 
     def say(self, *parts: Part | Source, settings: Settings | None = None) -> str:
         """Say and show something, and return the whole answer; see `stream`."""
@@ -387,12 +446,20 @@ class Conversation:
             PictureError: for a picture that cannot be opened.
             BusyError: the answer before this is still being read; it is not yet known what was said.
         """
-        if (before := self._answering()) is not None and getgeneratorstate(before) != GEN_CLOSED:
-            raise BusyError(
-                expected="the answer before to be read to its end",
-                got="one that is still being given",
-                remedy="read it, or close() it; a branch() goes on beside it",
-            )
+        with self._lock:  # of two threads at once, one is first
+            if (before := self._answering()) is not None and getgeneratorstate(before) != GEN_CLOSED:
+                raise BusyError(
+                    expected="the answer before to be read to its end",
+                    got="one that is still being given",
+                    remedy="read it, or close() it; a branch() goes on beside it",
+                )
+            heard = self._begin(parts, stop, settings)
+            self._answering = ref(heard)  # one that nobody holds any more is closed
+        return heard
+
+    def _begin(
+        self, parts: Sequence[Part | Source], stop: threading.Event | None, settings: Settings | None
+    ) -> Generator[str]:
         said = tuple(part if isinstance(part, str | Picture) else Picture.of(part) for part in parts)
         message = Message(role="user", parts=said)
         answer = reply(
@@ -406,9 +473,7 @@ class Conversation:
             stop=stop,
             settings=settings,
         )
-        heard = self._hear(message, answer)
-        self._answering = ref(heard)  # one that nobody holds any more is closed
-        return heard
+        return self._hear(message, answer)
 
     def _hear(self, message: Message, answer: Reply) -> Generator[str]:
         heard, failed = "", False
@@ -442,31 +507,53 @@ class Conversation:
         Raises:
             ConversationError, CheckpointError: it cannot be written there.
         """
-        states = {"before": self.before, "after": self.memory}
+        states: dict[str, tuple[str, MemoryState]] = {}
+        if self.before is not None:
+            states["before"] = self.before.name, self.before
+        name, after = self._remembered()
+        if after is not None:
+            states["after"] = name, after
         write_folder(Path(folder), self.messages, self.examples, states)
 
     @classmethod
     def load(
-        cls, folder: str | Path, model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+        cls,
+        folder: str | Path,
+        model: FlamingoForConditionalGeneration,
+        processor: FlamingoProcessor,
+        *,
+        anew: bool = False,
     ) -> Conversation:
         """A conversation that was saved, in this process or another; it goes on as it would have there.
+
+        Args:
+            anew: leave its memories unread, which belong to the model that wrote them: what has left the window is
+                written again by this one. What was remembered before the first message is not known then.
 
         Raises:
             ConversationError: the folder holds none.
             CheckpointError: its memory is damaged, or was written by other weights.
         """
-        messages, examples, states = read_folder(Path(folder), model)
-        chat = cls(model, processor, messages, examples=examples, memory=states.get("before"))
-        if after := states.get("after"):
-            left = read_window(model, processor, chat.messages, chat.examples).left
-            chat.memories.keep(name_after(left, chat.before), after)
+        messages, examples, states = read_folder(Path(folder), None if anew else model)
+        before = states["before"][1] if "before" in states else None
+        chat = cls(model, processor, messages, examples=examples, memory=before)
+        if "after" in states:
+            name, after = states["after"]
+            if name == name_after(chat._left, before):  # else it is of other messages, and is written again
+                chat.memories.keep(name, after)
         return chat
 
     @property
     def memory(self) -> MemoryState | None:
         """What is remembered of the turns that have left the window; None where none have, or there is no memory."""
-        left = read_window(self.model, self.processor, self.messages, self.examples).left
-        return self.memories.after(self.model, self.processor, left, self.before)[1]
+        return self._remembered()[1]
+
+    def _remembered(self) -> tuple[str, MemoryState | None]:
+        return self.memories.after(self.model, self.processor, self._left, self.before)
+
+    @property
+    def _left(self) -> tuple[TurnScript, ...]:
+        return read_window(self.model, self.processor, self.messages, self.examples, answering=False).left
 
     @property
     def window(self) -> tuple[Message, ...]:

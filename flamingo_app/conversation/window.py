@@ -26,10 +26,11 @@ class Length(NamedTuple):
     tokens: int
 
 
-def window_start(messages: Sequence[Length], room: int) -> int:
+def window_start(messages: Sequence[Length], room: int, *, answering: bool = True) -> int:
     """The first message that the model reads when it answers the last one.
 
     Args:
+        answering: the last message is to be answered, so it must fit.
         messages: the chat in order; where the last message is the user's, it is the one to be answered.
         room: tokens that the messages may have together.
 
@@ -37,7 +38,7 @@ def window_start(messages: Sequence[Length], room: int) -> int:
         PromptError: the message to be answered alone is longer than that.
     """
     begins, turns = _turns(messages)
-    if messages and messages[-1].role == "user" and messages[begins[-1]].tokens > room:
+    if answering and messages and messages[-1].role == "user" and messages[begins[-1]].tokens > room:
         raise PromptError(
             expected=f"a message of at most {room} tokens",
             got=f"{messages[begins[-1]].tokens}",

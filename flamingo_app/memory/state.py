@@ -112,5 +112,5 @@ class MemoryState:
             raise CheckpointError(
                 expected=f"a memory written by this model (fingerprint {expected[:12]})",
                 got=f"{name} with fingerprint {self.fingerprint[:12]}",
-                remedy="load the model that wrote it, or let this one read the conversation anew",
+                remedy="load the model that wrote it, or Conversation.load(..., anew=True) to read the messages again",
             )

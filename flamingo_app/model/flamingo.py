@@ -255,8 +255,9 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
     def memory_fingerprint(self) -> str:
         """Of the weights that write memories, of those that they were trained over, and of what shapes them."""
         ours = fingerprint({name: tensor for name, tensor in self.state_dict().items() if is_trainable(name)})
-        over = (self.config.text_hash, self.config.vision_hash, self.config.memory)
-        return sha256(repr((ours, *over)).encode()).hexdigest()
+        text = self.config.text_hash or fingerprint(self.language_model.state_dict())
+        vision = self.config.vision_hash or fingerprint(self.vision_encoder.state_dict())
+        return sha256(repr((ours, text, vision, self.config.memory)).encode()).hexdigest()
 
     def write_turn(self, slots: Slots, input_ids: Int[Tensor, "batch tokens"], **pictures: Any) -> Slots:
         """The memory after one turn more, which the model reads by itself, from its beginning.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from flamingo_app.conversation.messages import Picture
 from flamingo_app.conversation.recollection import by_turns
 from flamingo_app.conversation.session import _encoded, read_window
 from flamingo_app.errors import CheckpointError, ConversationError, PictureError, PromptError
+from flamingo_app.images import open_picture
 from flamingo_app.memory.slots import Slots
 from flamingo_app.memory.state import MemoryState
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
@@ -221,10 +224,21 @@ def test_a_picture_that_was_lost_does_not_end_a_conversation(
     assert "grey page" in caplog.text
 
 
-@pytest.mark.parametrize("wrong", [{"max_new_tokens": 0}, {"forgotten": -1}])
-def test_settings_that_mean_nothing_are_refused(wrong: dict[str, int]):
-    with pytest.raises(PromptError, match="at least"):
-        Settings(**wrong)
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_new_tokens": 0},
+        {"forgotten": -1},
+        {"top_p": 1.5},
+        {"temperature": float("nan")},
+        {"temperature": -1.0},
+        {"num_likeliest": -1},
+        {"seed": 2**70},
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]):
+    with pytest.raises(PromptError, match="expected " + next(iter(wrong))):
+        Settings(**cast(Any, wrong))
 
 
 def test_long_messages_are_not_kept_for_others(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor):
@@ -280,6 +294,143 @@ def test_what_a_conversation_says_of_its_files_does_not_lead_out_of_its_folder(
     assert talk(later, range(14, 16)) == talk(chat, range(14, 16))
 
 
+def test_a_picture_that_comes_back_is_remembered_as_if_it_had_never_been_lost(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor
+):
+    chat, missing = Conversation(model, processor), [True]
+    talk(chat, range(12))
+
+    def opened(part: Picture) -> Image.Image:
+        if missing[0]:
+            raise PictureError(expected="a picture", got="none", remedy="look for it")
+        return part.open()
+
+    messages = [
+        Message(role=said.role, parts=tuple(
+            Picture(name=part.name, open=partial(opened, part)) if isinstance(part, Picture) else part
+            for part in said.parts
+        ))
+        for said in chat.messages
+    ]  # fmt: skip
+    later = Conversation(model, processor, messages)
+    assert (later.memory, chat.memory) != (None, None)
+    assert later.memory.name != chat.memory.name
+    greyed = later.memory.name
+    writes: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recollection, "write", lambda *given: writes.append(1))
+        assert later.memory.name == greyed
+    assert not writes, "what is lost is written once"
+    missing[0] = False
+    assert later.memory.name == chat.memory.name
+    assert talk(later, range(12, 15)) == talk(chat, range(12, 15))
+
+
+def test_a_conversation_goes_on_and_is_kept_without_a_picture_of_its_window(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(3))
+    chat.save(tmp_path / "talk")
+    first = chat.messages[0].pictures[0]
+    (tmp_path / "talk" / "pictures" / f"{first.name}.png").unlink()
+    later = Conversation.load(tmp_path / "talk", model, processor)
+    grey = Picture.of(Image.new("RGB", (64, 64), (128, 128, 128)))
+    parts = tuple(grey if part == first else part for part in chat.messages[0].parts)
+    greyed = Conversation(model, processor, [replace(chat.messages[0], parts=parts), *chat.messages[1:]])
+    assert talk(later, range(3, 6)) == talk(greyed, range(3, 6))
+    later.save(tmp_path / "talk")  # it is still lost there
+    again = Conversation.load(tmp_path / "talk", model, processor)
+    assert talk(again, range(6, 16)) == talk(greyed, range(6, 16))  # until it has left, and after
+    shown_now = Picture(name="0", open=lambda: open_picture(tmp_path / "none.png"))
+    with pytest.raises(PictureError, match="missing"):
+        again.say(shown_now, "what is this?")
+    assert len(again.messages) == len(greyed.messages)
+
+
+def test_a_folder_is_found_from_wherever_one_goes(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):  # fmt: skip
+    chat = Conversation(model, processor)
+    talk(chat, range(4))
+    monkeypatch.chdir(tmp_path)
+    chat.save("talk")
+    later = Conversation.load("talk", model, processor)
+    monkeypatch.chdir("/")
+    assert talk(later, range(4, 14)) == talk(chat, range(4, 14))
+    assert later.memory is not None
+    assert later.memory.name == chat.memory.name
+
+
+def test_saving_mends_what_was_damaged_and_leaves_what_is_not_its_own(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(12))
+    chat.save(tmp_path)
+    assert chat.memory is not None
+    chat.memory.save(tmp_path / "memory-mine.safetensors")
+    for file in (tmp_path / "pictures").iterdir():
+        file.write_bytes(file.read_bytes()[:-20])
+    (tmp_path / "pictures" / "mine.png").write_bytes(b"")
+    talk(chat, range(12, 14))
+    chat.save(tmp_path)
+    later = Conversation.load(tmp_path, model, processor)
+    assert talk(later.branch(), range(14, 20)) == talk(chat.branch(), range(14, 20))
+    Conversation(model, processor).save(tmp_path)
+    kept = {file.name for file in tmp_path.rglob("*") if file.is_file()}
+    assert kept == {"conversation.json", "memory-mine.safetensors", "mine.png"}
+
+
+def test_a_memory_is_of_the_messages_that_were_written(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(14))
+    chat.save(tmp_path)
+    whole = json.loads((tmp_path / "conversation.json").read_text())
+    whole["messages"][chat.budget.num_left_out - 2]["parts"].append({"words": "!"})
+    (tmp_path / "conversation.json").write_text(json.dumps(whole))
+    later = Conversation.load(tmp_path, model, processor)
+    assert later.memory is not None
+    assert later.memory.name == Conversation(model, processor, later.messages).memory.name
+    assert later.memory.name != chat.memory.name
+
+
+def test_another_model_may_read_the_messages_of_a_folder_again(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor)
+    talk(chat, range(12))
+    chat.save(tmp_path)
+    other = tiny.model(positions=POSITIONS, memory=model.config.memory, initializer_range=0.3)
+    with torch.no_grad():
+        other.get_output_embeddings().weight.add_(0.1)
+    with pytest.raises(CheckpointError, match="anew=True"):
+        Conversation.load(tmp_path, other, processor)
+    later = Conversation.load(tmp_path, other, processor, anew=True)
+    assert later.memory.name == Conversation(other, processor, chat.messages).memory.name
+    without = tiny.model(positions=POSITIONS)
+    assert Conversation.load(tmp_path, without, processor, anew=True).memory is None
+
+
+def test_a_chat_that_ends_with_too_long_a_message_can_be_looked_at_and_kept(
+    model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
+):
+    chat = Conversation(model, processor, [Message(role="user", parts=("x" * 3 * POSITIONS,))])
+    assert chat.budget.used > chat.budget.room
+    assert chat.window == tuple(chat.messages)
+    chat.save(tmp_path)
+    later = Conversation.load(tmp_path, model, processor)
+    assert later.say("hi", settings=SHORT) == chat.say("hi", settings=SHORT)
+    assert chat.budget.num_left_out == 1
+
+
+def test_what_is_kept_of_a_picture_is_not_told_where_it_is_named() -> None:
+    assert len(repr(Message(role="user", parts=(picture(1),)))) < 200
+
+
 def test_what_is_no_conversation_is_refused(
     model: FlamingoForConditionalGeneration, processor: FlamingoProcessor, tmp_path: Path
 ):
@@ -287,7 +438,18 @@ def test_what_is_no_conversation_is_refused(
         Conversation.load(tmp_path, model, processor)
     Conversation(model, processor).save(tmp_path)
     whole = (tmp_path / "conversation.json").read_text()
-    for damaged in (whole[:-4], whole.replace("folder 1", "folder 9"), "[]"):
+    said = json.loads(whole)
+    for damaged in (
+        whole[:-4],
+        whole.replace("folder 1", "folder 9"),
+        "[]",
+        "[" * 100_000,
+        *(
+            json.dumps(said | {"messages": messages})
+            for messages in ({}, [{"role": "robot", "parts": []}], [{"role": "user", "parts": [{"words": "\ud800"}]}])
+        ),
+        json.dumps(said | {"examples": [{"picture": {"picture": "0"}, "text": 5}]}),
+    ):
         (tmp_path / "conversation.json").write_text(damaged)
         with pytest.raises(ConversationError, match=r"Conversation\.save wrote"):
             Conversation.load(tmp_path, model, processor)

@@ -273,3 +273,19 @@ def test_one_answer_is_given_at_a_time(model: FlamingoForConditionalGeneration, 
     conversation.stream("c")  # nobody holds this one
     conversation.say("d")
     assert [message.text for message in conversation.messages[4:] if message.role == "user"] == ["d"]
+
+
+def test_of_two_threads_one_is_answered(model: FlamingoForConditionalGeneration, processor: FlamingoProcessor) -> None:
+    conversation, ready = Conversation(model, processor), threading.Barrier(2)
+    shown = Image.frombytes("RGB", (1200, 1200), Random(0).randbytes(3 * 1200**2))  # which takes a while to keep
+
+    def asked(words: str) -> Any:
+        ready.wait()
+        try:
+            return conversation.stream(shown, words)
+        except BusyError as error:
+            return error
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(asked, ("a", "b")))
+    assert sorted(isinstance(answer, BusyError) for answer in answers) == [False, True]
