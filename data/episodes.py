@@ -187,6 +187,8 @@ def random_naming_among(
         scene = random_scene(random.choice(("one", "one", "group", "pair")), strangers, random)
         ask = random.choice((captions.ask_what, captions.question))
         words, answer = ask(scene, random, strangers)
+        if answer == f"{captions.things(scene)}.":
+            words = captions.WHAT[0]  # as names are asked for
         between.append((((Mark.IMAGE, captions.as_typed(words, random)), answer), scene))
     kinds = random.sample([True] * len(named) + [False] * len(between), len(named) + len(between))
     turns = iter(zip(told, named, strict=True)), iter(between)

@@ -159,6 +159,17 @@ LESSONS = (
                     "combined": 7, "styled": 5, "talk": 8, "named_among": 10}),
         ),
     ),
+    Part(
+        name="calling",
+        plan=Plan(
+            steps=300, learning_rate=4e-4, matrix_rate=8e-4, warmup=20, seed=22_000_000, weight_decay=0.02, workers=1
+        ),
+        phases=(
+            (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
+                    "met": 34, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
+                    "combined": 7, "styled": 5, "talk": 8, "named_among": 40}),
+        ),
+    ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
 LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
