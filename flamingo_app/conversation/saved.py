@@ -49,7 +49,9 @@ def write_folder(
         whole["examples"] = [{"picture": _written(e.picture, folder), "text": e.text} for e in examples]
         for what, (name, state) in states.items():
             whole["memories"][what] = f"memory-{name}.safetensors"
-            state.save(folder / whole["memories"][what])
+            part = folder / f"{uuid4().hex}.part"
+            state.save(part)
+            part.replace(folder / whole["memories"][what])
         old = _files(folder)
         _replace(folder / FILE, json.dumps(whole, ensure_ascii=False, indent=1).encode())
         for file in old - _files(folder):
