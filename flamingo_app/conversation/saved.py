@@ -7,8 +7,8 @@ there before it whole. The pictures of a folder are read as they lie there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -49,11 +49,11 @@ def write_folder(
         whole["examples"] = [{"picture": _written(e.picture, folder), "text": e.text} for e in examples]
         for what, (name, state) in states.items():
             whole["memories"][what] = f"memory-{name}.safetensors"
-            part = folder / f"{uuid4().hex}.part"
-            state.save(part)
-            part.replace(folder / whole["memories"][what])
+            with _beside(folder / whole["memories"][what]) as part:
+                state.save(part)
         old = _files(folder)
-        _replace(folder / FILE, json.dumps(whole, ensure_ascii=False, indent=1).encode())
+        with _beside(folder / FILE) as part:
+            part.write_bytes(json.dumps(whole, ensure_ascii=False, indent=1).encode())
         for file in old - _files(folder):
             file.unlink(missing_ok=True)
     except OSError as error:
@@ -120,10 +120,8 @@ def _written(part: str | Picture | Any, folder: Path) -> dict[str, str]:
     file = _file(part.name, folder)
     if not _whole(file):
         file.parent.mkdir(exist_ok=True)
-        part_file = file.with_name(f"{uuid4().hex}.part")
-        with suppress(PictureError):
-            part.open().save(part_file, "PNG")
-            part_file.replace(file)
+        with suppress(PictureError), _beside(file) as beside:
+            part.open().save(beside, "PNG")
     return {"picture": part.name}
 
 
@@ -160,7 +158,9 @@ def _file(name: str, folder: Path) -> Path:
     return folder / "pictures" / f"{Path(name).name}.png"
 
 
-def _replace(file: Path, data: bytes) -> None:
-    part = file.with_name(f"{file.name}.part")
-    part.write_bytes(data)
+@contextmanager
+def _beside(file: Path) -> Generator[Path]:
+    """A file to write, which takes this one's place once it is whole."""
+    part = file.with_name(f"{uuid4().hex}.part")
+    yield part
     part.replace(file)

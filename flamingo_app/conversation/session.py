@@ -144,8 +144,7 @@ def read_window(
     begin = encode(chat_prompt([]), tokenizer)
     room = positions - min(MAX_NEW_TOKENS, positions // 4) - len(begin)
     for_messages = room - len(shown)
-    shortest = len(encode(spell_turn(Turn(role="user", pieces=("a",))), tokenizer))
-    if examples and for_messages < shortest:
+    if examples and for_messages < (shortest := len(encode(spell_turn(Turn(role="user", pieces=("a",))), tokenizer))):
         raise PromptError(
             expected=f"examples of at most {room - shortest} tokens together",
             got=f"{len(shown)}",
