@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 from typing import Any, cast
 
@@ -90,8 +91,12 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(see
         about = {thing for fact in facts for thing in fact.things}
         assert sorted(fact.fact for fact in facts) == sorted(["named"] if begun else stage.FACTS[kind])
         assert all((fact.name or fact.things[0].name) in answer for fact in facts)
-    assert sum(turn.fact == "told" for turn in talk) <= 1
+    assert len({turn.name for turn in talk if turn.fact == "told"}) <= 1
     assert [turn for turn in talk if about & set(turn.things)] == [fact for fact in facts if fact.things]
+    assert question.numbers[0] == 1
+    assert all(earlier < later for earlier, later in pairwise(question.numbers))
+    assert len(question.numbers) == len(talk) <= draw.sizes.longest
+    assert question.numbers[-1] <= stage.LATEST
     if kind in ("first", "three") and not begun:
         assert question.facts[0] == 0
         assert talk[0].fact == "shown"
@@ -99,8 +104,8 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(see
 
 def test_memories_of_a_batch_hold_their_own_talks():
     latents = torch.randn(5, 2, 3)
-    slots = stage.gathered(latents, [(4, 0), (1, 2, 3)])
-    assert slots.turns.tolist() == [[1, 2, 0], [1, 2, 3]]
-    assert slots.written.tolist() == [2, 3]
+    slots = stage.gathered(latents, [(4, 0), (1, 2, 3)], [(1, 2), (1, 4, 9)])
+    assert slots.turns.tolist() == [[1, 2, 0], [1, 4, 9]]
+    assert slots.written.tolist() == [2, 9]
     assert torch.equal(slots.values[0, :2], latents[[4, 0]])
     assert torch.equal(slots.values[1], latents[[1, 2, 3]])

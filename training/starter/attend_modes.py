@@ -11,15 +11,12 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
 from transformers import PreTrainedTokenizerFast
 
 from data.picture_book import objects, random_scene
-from flamingo_app.model.checkpoint import make_processor
-from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.prompt import caption_prompt
 from training.loop import Part, Plan, train
-from training.starter.flamingo import PARTS, RATES, Draw, open_gates, place_patches, predict
+from training.starter.flamingo import RATES, Draw, begin, predict
 from training.starter.side_by_side import Figures, compare
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -53,14 +50,11 @@ def asked(reader: Reader) -> Figures:
 def taught(mode: str, folder: Path, output: Path) -> Figures:
     """Train one way, or go on training it, and ask it."""
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-    backbones = {"vision": f"local-dir:{folder / 'vision'}", "text": str(folder / "text")}
-    torch.manual_seed(LESSON.plan.seed)
-    model = FlamingoForConditionalGeneration.from_backbones(**backbones, **PARTS | {"attend": mode})
-    draw = Draw(tokenizer, model.vision_encoder, LESSON)
-    open_gates(model)
-    place_patches(model, draw(0)["groups"][0]["patches"])
-    train(model, draw, partial(predict, model), LESSON.plan, output, rates=RATES)
-    return asked(Reader(model.eval(), make_processor(*backbones.values())))
+    reader = begin(folder, tokenizer, LESSON, attend=mode)
+    draw = Draw(tokenizer, reader.model.vision_encoder, LESSON)
+    train(reader.model, draw, partial(predict, reader.model), LESSON.plan, output, rates=RATES)
+    reader.model.eval()
+    return asked(reader)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -493,16 +493,20 @@ def examined(reader: Reader, items: int = 60) -> str:
     return ", ".join(f"{name} {figure:.2f}" for name, figure in figures.items())
 
 
+def begin(folder: Path, tokenizer: PreTrainedTokenizerFast, part: Part, **changed: Any) -> Reader:
+    """The Flamingo before its first lesson, over `folder`/vision and `folder`/text; `changed` of `PARTS`."""
+    vision, text = f"local-dir:{folder / 'vision'}", str(folder / "text")
+    torch.manual_seed(part.plan.seed)
+    model = FlamingoForConditionalGeneration.from_backbones(vision=vision, text=text, **PARTS | changed)
+    open_gates(model)
+    place_patches(model, Draw(tokenizer, model.vision_encoder, part)(0)["groups"][0]["patches"])
+    return Reader(model, make_processor(vision, text))
+
+
 def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
-    torch.manual_seed(LESSONS[0].plan.seed)
-    model = FlamingoForConditionalGeneration.from_backbones(
-        vision=f"local-dir:{folder / 'vision'}", text=str(folder / "text"), **PARTS
-    )
-    open_gates(model)
-    place_patches(model, Draw(tokenizer, model.vision_encoder, LESSONS[0])(0)["groups"][0]["patches"])
-    reader = Reader(model, make_processor(f"local-dir:{folder / 'vision'}", str(folder / "text")))
-    watch = [(250, lambda: examined(reader))]
+    reader = begin(folder, tokenizer, LESSONS[0])
+    model, watch = reader.model, [(250, lambda: examined(reader))]
     for part in LESSONS:
         steady_gates(model)
         draw = Draw(tokenizer, model.vision_encoder, part)

@@ -7,6 +7,7 @@ what they hold, how long they are, and when what was.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from data import talks
@@ -35,12 +37,13 @@ from training.loop import Batch, Plan, train
 from training.starter.flamingo import LONGEST_TALK, PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
 
-SHARES = {"name": 24, "both": 1, "two": 8, "three": 5, "first": 5, "seen": 32, "told": 6, "plain": 28}
+SHARES = {"name": 22, "both": 1, "two": 7, "three": 8, "first": 8, "seen": 32, "told": 5, "plain": 26}
 FACTS: dict[str, tuple[talks.Fact, ...]] = {
     "name": ("named",), "both": ("named", "named"), "two": ("named", "told"), "three": ("named", "told", "shown"),
     "first": ("shown",), "told": ("told",),
 }  # fmt: skip
 IN_WINDOW = (2, 2, 12)  # most turns that stand between memory and question; one of these
+LATEST = 1024  # number of a turn
 ROWS = 12  # questions that are read together, of like length
 RECALLED = 0.2  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
@@ -68,18 +71,21 @@ class Talks:
         new: how many of those that are named are things of nobody's list.
         questions: about talks from one pool.
         shortest, longest: turns of a talk.
+        stretched: how often turns are numbered as if others had stood between them, up to `LATEST` (Ruoss et al. 2023,
+            "Randomized positional encodings"), so that later no number is met for the first time.
         names_first: up to which share of the training names alone are asked for, of talks about nothing else: to look
             for a turn by what it showed is what all else grows from, and is found soonest where there is nothing else.
     """
 
-    named: int = 24
-    new: int = 12
-    shown: int = 6
+    named: int = 30
+    new: int = 15
+    shown: int = 7
     told: int = 3
-    fillers: int = 9
+    fillers: int = 20
     questions: int = 48
     shortest: int = 2
-    longest: int = 32
+    longest: int = 64
+    stretched: float = 0.5
     names_first: float = 0.3
 
 
@@ -88,17 +94,19 @@ class Asked:
     """A question with the talk before it: numbers of the pool's turns in their order, and how it is spelled.
 
     Attributes:
+        numbers: which turn of a talk each is, counted from 1.
         facts: which places of the talk hold the answer; none where no turn does.
     """
 
     talk: tuple[int, ...]
+    numbers: tuple[int, ...]
     facts: tuple[int, ...]
     episode: Episode
 
 
 Write = Callable[
-    [FlamingoForConditionalGeneration, Batch, Sequence[Sequence[int]]], tuple[Slots, Tensor, float]
-]  # pool, turns of each talk -> memories, how badly they say the turns again, and how much of them right
+    [FlamingoForConditionalGeneration, Batch], tuple[Slots, Tensor, float]
+]  # a batch -> the memories of its talks, how badly they say the turns again, and how much of them right
 
 
 class Draw:
@@ -120,6 +128,7 @@ class Draw:
         return {
             "pool": self.tensors([turn.episode for turn in pool]),
             "talks": [question.talk for question in asked],
+            "numbers": [question.numbers for question in asked],
             "facts": [question.facts for question in asked],
             "questions": [
                 self.tensors([question.episode for question in asked[start : start + ROWS]])
@@ -156,7 +165,7 @@ class Draw:
             and (turn.fact == "named" if begun else turn.fact != "told" or n == told)
         ]
         size = random.randint(self.sizes.shortest, self.sizes.longest)
-        rest = random.sample(others, min(max(0, size - len(facts)), len(others)))
+        rest = _some(others, size - len(facts), random)
         first = [n for n in facts if pool[n].fact == "shown" and kind in ("first", "three")]
         talk = random.sample([*rest, *facts], len(rest) + len(facts))
         talk = [*first, *(n for n in talk if n not in first)]
@@ -166,7 +175,11 @@ class Draw:
         places = tuple(place for place, n in enumerate(talk) if n in facts)
         while self._tokens(episode := talks.after(clean, question)) > LONGEST_TALK and clean:
             clean = clean[1:]
-        return Asked(talk=tuple(talk), facts=places, episode=episode)
+        last = len(talk)
+        if not begun and random.random() < self.sizes.stretched:
+            last = round(math.exp(random.uniform(math.log(last), math.log(LATEST))))
+        numbers = (1, *sorted(random.sample(range(2, last + 1), len(talk) - 1)))
+        return Asked(talk=tuple(talk), numbers=numbers, facts=places, episode=episode)
 
     def _tokens(self, episode: Episode) -> int:
         return len(encode(tuple(piece for piece, _ in episode.pieces), self.tokenizer))
@@ -216,6 +229,12 @@ class Draw:
         return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
 
 
+def _some(turns: Sequence[int], count: int, random: Random) -> list[int]:
+    """So many turns in any order; more than there are come again."""
+    rounds = -(-count // len(turns))
+    return random.sample(turns, max(0, count), counts=[max(1, rounds)] * len(turns))
+
+
 def _turns(pool: Sequence[Spoken], fact: talks.Fact) -> list[int]:
     return [n for n, turn in enumerate(pool) if turn.fact == fact]
 
@@ -225,19 +244,18 @@ def pictures(batch: Batch) -> Batch:
     return {name: batch[name] for name in ("attention_mask", "patches", "image_mask") if name in batch}
 
 
-def at_once(
-    model: FlamingoForConditionalGeneration, pool: Batch, talk_turns: Sequence[Sequence[int]]
-) -> tuple[Slots, Tensor, float]:
+def at_once(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Slots, Tensor, float]:
     """The memories of talks where a turn is read by itself and keeps slots of its own: each turn is read once.
 
     Returns:
         Also how badly the turns' first tokens are known from their latents, and how many of them are right.
     """
+    pool = batch["pool"]
     with torch.no_grad():
         hidden = model.turn_states(pool["input_ids"], **pictures(pool))
     empty = Slots.empty(model.memory.config, batch=len(hidden))
     latents = model.memory.encoder(hidden, empty, pool["attention_mask"].bool())
-    return gathered(latents, talk_turns), *recall_loss(model, latents, pool)
+    return gathered(latents, batch["talks"], batch["numbers"]), *recall_loss(model, latents, pool)
 
 
 def predict(
@@ -249,7 +267,7 @@ def predict(
         write: writes the talks of a batch.
         shown: whether the search is told which turns hold the answer, where slots belong to turns.
     """
-    slots, said, recalled = write(model, batch["pool"], batch["talks"])
+    slots, said, recalled = write(model, batch)
     loss, found, total, right, asked, start = torch.zeros(()), torch.zeros(()), 0.0, 0, 0, 0
     for questions in batch["questions"]:
         rows = len(questions["input_ids"])
@@ -295,13 +313,10 @@ def finding_loss(
     return torch.stack(losses).mean()
 
 
-def gathered(latents: Tensor, talk_turns: Sequence[Sequence[int]]) -> Slots:
-    """The memories of talks, each of some of the turns whose latents are given, in their order."""
-    longest = max(map(len, talk_turns))
-    index = torch.tensor([[*talk, *[0] * (longest - len(talk))] for talk in talk_turns])
-    lengths = torch.tensor([len(talk) for talk in talk_turns])
-    order = torch.arange(1, longest + 1)
-    return Slots(values=latents[index], turns=order * (order <= lengths[:, None]), written=lengths)
+def gathered(latents: Tensor, talk_turns: Sequence[Sequence[int]], numbers: Sequence[Sequence[int]]) -> Slots:
+    """The memories of talks, each of some of the turns whose latents are given, in their order, so numbered."""
+    index, turns = (pad_sequence([torch.tensor(row) for row in rows], True) for rows in (talk_turns, numbers))
+    return Slots(values=latents[index], turns=turns, written=turns.max(dim=1).values)
 
 
 def recall_loss(model: FlamingoForConditionalGeneration, latents: Tensor, pool: Batch) -> tuple[Tensor, float]:

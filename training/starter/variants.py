@@ -8,7 +8,6 @@ no turn. Asked are talks of other names and pages, up to twice as long as those 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from flamingo_app.memory.slots import Slots
@@ -40,13 +40,10 @@ LENGTHS, ASKED = (2, 4, 8, 16), 240
 PLAN = Plan(steps=600, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=9_000_000, weight_decay=0.02)
 
 
-def turn_by_turn(
-    model: FlamingoForConditionalGeneration, pool: Batch, talk_turns: Sequence[Sequence[int]]
-) -> tuple[Slots, Tensor, float]:
+def turn_by_turn(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Slots, Tensor, float]:
     """The memories of talks, written as a conversation writes them, whatever the update is."""
-    longest = max(map(len, talk_turns))
-    left = torch.tensor([[*talk, *[-1] * (longest - len(talk))] for talk in talk_turns])
-    turns = {"input_ids": pool["input_ids"], **pictures(pool)}
+    left = pad_sequence([torch.tensor(talk) for talk in batch["talks"]], True, padding_value=-1)
+    turns = {"input_ids": batch["pool"]["input_ids"], **pictures(batch["pool"])}
     slots, recalled = written(model, Slots.empty(model.memory.config, len(left)), turns, left)
     return slots, recalled, 0.0
 

@@ -41,7 +41,7 @@ from flamingo_app.prompt import Mark, Piece, Prompt
 from training.suites.reader import Reader, blank, drawn
 from training.suites.score import Score
 
-DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)
+DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 IN_WINDOW, CROWDED = 2, 10
 LEAD = 2  # turns before the facts that name things
 FILLERS = 400  # turns, read once, from which all talks take theirs
