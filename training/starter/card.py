@@ -54,9 +54,9 @@ second of them ended; the fifth, of how names are spelt, after the seventh lesso
 the sixth lesson the end of a name weighed a fifth, and captions in a style had at most five pictures; in the eighth,
 things without a name were seldom asked about in the words that names are asked for in. The memory began from one that
 was trained for 2,800 steps over the versions before, and went on for 1,100 steps over what the fifth lesson left, 260
-over the sixth, 200 over the seventh and 1,840 over the last two; questions about what is in sight and things that are met
-once came in the first of these, long windows in the third, and in the last 1,320 steps talks of more than 32 turns; the last
-320 asked twice as often whether something was shown before. All else is what `make starter` does.
+over the sixth, 200 over the seventh and 1,840 over the last two. Questions about what is in sight and things that are
+met once came in the first of these, long windows in the third, talks of more than 32 turns in the last 1,320 steps; the
+last 320 of them asked twice as often whether something was shown before. All else is what `make starter` does.
 
 ## Measured
 
