@@ -182,6 +182,8 @@ class FlamingoConfig(PreTrainedConfig):
         resampler: see `ResamplerConfig`.
         gated: see `GatedConfig`.
         memory: see `MemoryConfig`; None for a model that forgets what leaves the window.
+        window: tokens of a chat that are read together, where the model has positions for more and reads worse what is
+            longer; None for as many as fit. One message may always be as long as fits.
         attend: a token sees the "latest" picture before it (the paper), or "all_previous" ones; or the "next" one, so
             that words come before their picture, as in the first OpenFlamingo.
         image_token_id: the token where a picture stands.
@@ -205,6 +207,7 @@ class FlamingoConfig(PreTrainedConfig):
     resampler: ResamplerConfig = ResamplerConfig()
     gated: GatedConfig = GatedConfig()
     memory: MemoryConfig | None = None
+    window: int | None = None
     attend: Attend = "latest"
     image_token_id: int = 50257
     end_of_chunk_token_id: int = 50258
@@ -248,6 +251,12 @@ class FlamingoConfig(PreTrainedConfig):
                 expected="0, 1, 2 or 3 added tokens",
                 got=f"num_added_tokens={self.num_added_tokens}",
                 remedy="count the special tokens that the language model's vocabulary lacks",
+            )
+        if self.window is not None and self.window < 1:
+            raise ConfigError(
+                expected="a window of 1 token or more",
+                got=f"window={self.window}",
+                remedy="leave it out for all that fits",
             )
         for name in ("image_token_id", "end_of_chunk_token_id"):
             if not 0 <= getattr(self, name) < self.num_tokens:

@@ -143,8 +143,8 @@ def read_window(
     shown = encode(caption_prompt([example.text for example in examples])[:-1], tokenizer)
     begin = encode(chat_prompt([]), tokenizer)
     room = positions - min(MAX_NEW_TOKENS, positions // 4) - len(begin)
-    for_messages = room - len(shown)
-    if examples and for_messages < (shortest := len(encode(spell_turn(Turn(role="user", pieces=("a",))), tokenizer))):
+    most = room - len(shown)
+    if examples and most < (shortest := len(encode(spell_turn(Turn(role="user", pieces=("a",))), tokenizer))):
         raise PromptError(
             expected=f"examples of at most {room - shortest} tokens together",
             got=f"{len(shown)}",
@@ -152,7 +152,8 @@ def read_window(
         )
     scripts = [_spelled(message, tokenizer, image) for message in messages]
     lengths = [Length(role=message.role, tokens=len(ids)) for message, ids in zip(messages, scripts, strict=True)]
-    start = window_start(lengths, for_messages, answering=answering)
+    for_messages = min(most, model.config.window or most)
+    start = window_start(lengths, for_messages, most=most, answering=answering)
     pictures = (
         *(example.picture for example in examples),
         *(picture for message in messages[start:] for picture in message.pictures),
@@ -166,7 +167,7 @@ def read_window(
         left=tuple(_turn_script(turn, tuple(islice(told, len(turn)))) for turn in by_turns(messages[:start])),
         num_left_out=start,
         num_leaving=next_start(lengths, start, for_messages) - start,
-        room=room,
+        room=len(shown) + for_messages,
         used=len(script),
     )
 
@@ -177,7 +178,8 @@ class Budget:
 
     Attributes:
         room: tokens that examples and messages may have together.
-        used: tokens that they have; after a long answer more than there is room for, until the next message.
+        used: tokens that they have; after a long answer, or with a long message, more than there is room for, until the
+            next message.
         pictures: that are in the window.
         num_left_out: messages that have left it.
         next: the messages that leave it when the next one does not fit; after a long one more of them.

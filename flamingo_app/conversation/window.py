@@ -26,21 +26,23 @@ class Length(NamedTuple):
     tokens: int
 
 
-def window_start(messages: Sequence[Length], room: int, *, answering: bool = True) -> int:
+def window_start(messages: Sequence[Length], room: int, *, most: int | None = None, answering: bool = True) -> int:
     """The first message that the model reads when it answers the last one.
 
     Args:
-        answering: the last message is to be answered, so it must fit.
         messages: the chat in order; where the last message is the user's, it is the one to be answered.
         room: tokens that the messages may have together.
+        most: tokens that one message may have, which is then read alone; None for as many as `room`.
+        answering: the last message is to be answered, so it must fit.
 
     Raises:
         PromptError: the message to be answered alone is longer than that.
     """
     begins, turns = _turns(messages)
-    if answering and messages and messages[-1].role == "user" and messages[begins[-1]].tokens > room:
+    most = room if most is None else most
+    if answering and messages and messages[-1].role == "user" and messages[begins[-1]].tokens > most:
         raise PromptError(
-            expected=f"a message of at most {room} tokens",
+            expected=f"a message of at most {most} tokens",
             got=f"{messages[begins[-1]].tokens}",
             remedy="make it shorter, or show fewer examples",
         )

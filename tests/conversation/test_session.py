@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from flamingo_app.conversation import Conversation, Example, Message, Picture, Prefixes, Settings, reply
-from flamingo_app.errors import BusyError, PromptError
+from flamingo_app.errors import BusyError, ConfigError, PromptError
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.processing import FlamingoProcessor
 from flamingo_app.prompt import caption_prompt, chat_prompt
@@ -73,6 +73,20 @@ def test_the_pictures_of_turns_that_are_left_out_go_with_them(
     answer = reply(model, processor, chat, settings=SHORT)
     assert answer.num_left_out == 2
     assert "".join(answer) == "".join(reply(model, processor, CHAT, settings=SHORT))
+
+
+def test_a_model_may_read_less_of_a_chat_than_it_has_positions_for(processor: FlamingoProcessor):
+    model = tiny.model(positions=POSITIONS, window=80)
+    chat = [user("x" * 60), assistant("."), user("y" * 60)]
+    assert reply(model, processor, chat[:1], settings=SHORT).num_left_out == 0
+    assert reply(model, processor, chat, settings=SHORT).num_left_out == 2
+    assert "".join(reply(model, processor, [user("z" * 150)], settings=SHORT)), "a long message is read alone"
+    asked = Conversation(model, processor, [user("x" * 30), assistant("."), user("y" * 150), assistant(".")])
+    assert asked.budget.room == 80
+    assert asked.budget.used > 150
+    assert list(asked.window) == asked.messages[2:]
+    with pytest.raises(ConfigError, match="a window of 1 token or more; got window=0"):
+        tiny.config(window=0)
 
 
 @pytest.mark.parametrize("words", ["", "an <image> typed", "x" * POSITIONS])

@@ -55,6 +55,17 @@ def test_only_a_message_that_is_too_long_alone_is_refused():
         window_start([*asked, Length(role="user", tokens=ROOM + 1)], ROOM)
 
 
+@given(turns, st.integers(1, 70))
+def test_a_message_longer_than_the_room_is_read_alone(drawn: list[tuple[int, list[int]]], room: int):
+    messages = chat(drawn)
+    start = window_start(messages, room, most=70)
+    assert total(messages[start:]) <= room or start == len(messages) - 1
+    if all(message.tokens <= room for message in messages):
+        assert start == window_start(messages, room)
+    with pytest.raises(PromptError, match="at most 70 tokens; got 71"):
+        window_start([*messages, Length(role="user", tokens=71)], room, most=70)
+
+
 @given(turns, st.integers(1, ROOM))
 def test_what_leaves_next_leaves_first(drawn: list[tuple[int, list[int]]], asked: int):
     messages = chat(drawn)

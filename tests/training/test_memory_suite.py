@@ -102,6 +102,18 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(see
         assert talk[0].fact == "shown"
 
 
+@pytest.mark.parametrize("stretched", [0.0, 1.0])
+def test_turns_are_numbered_as_they_come_or_as_if_others_stood_between(stretched: float):
+    sizes = stage.Talks(stretched=stretched)
+    draw = stage.Draw(cast(Any, tiny.tokenizer()), cast(Any, None), stage.PLAN, sizes)
+    random = Random(3)
+    pool = draw.pool(random)
+    asked = [draw.asked(pool, 1.0, random) for _ in range(20)]
+    as_they_come = [question.numbers == tuple(range(1, len(question.talk) + 1)) for question in asked]
+    assert sum(as_they_come) == 20 if stretched == 0 else sum(as_they_come) < 5
+    assert max(len(question.talk) for question in asked) > 32
+
+
 def test_memories_of_a_batch_hold_their_own_talks():
     latents = torch.randn(5, 2, 3)
     slots = stage.gathered(latents, [(4, 0), (1, 2, 3)], [(1, 2), (1, 4, 9)])

@@ -194,6 +194,7 @@ PARTS: dict[str, Any] = {
     },
     "gated": {"every": 1, "heads": 6, "dim_head": 32, "ff_mult": 3},
     "attend": "latest",
+    "window": 200,  # what was taught of longer chats does not hold: see docs/architecture.md, "What is read at once"
     "initializer_range": 0.07,  # about one over the root of the widths; 0.02 is for models four times as wide
     # The stage of the tower whose 6 x 6 map is read: fine enough to tell places, deep enough to tell things.
     "vision_feature": {"layer": 3},

@@ -161,7 +161,7 @@ class Draw:
             for n, turn in enumerate(pool)
             if n not in facts
             and not about & set(turn.things)
-            # Nobody says twice what they are called.
+            # Nobody has two names.
             and (turn.fact == "named" if begun else turn.fact != "told" or n == told)
         ]
         size = random.randint(self.sizes.shortest, self.sizes.longest)
@@ -231,8 +231,8 @@ class Draw:
 
 def _some(turns: Sequence[int], count: int, random: Random) -> list[int]:
     """So many turns in any order; more than there are come again."""
-    rounds = -(-count // len(turns))
-    return random.sample(turns, max(0, count), counts=[max(1, rounds)] * len(turns))
+    count = max(0, count) if turns else 0
+    return random.sample(turns, count, counts=[max(1, -(-count // len(turns)))] * len(turns)) if count else []
 
 
 def _turns(pool: Sequence[Spoken], fact: talks.Fact) -> list[int]:

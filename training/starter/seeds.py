@@ -1,7 +1,7 @@
 """How much of what shots teach is luck? `python -m training.starter.seeds` teaches it three times.
 
-Each time the parts between the frozen backbones begin from other weights and meet other batches. A lesson of names
-alone, much shorter than the starter's own; then the starter's exam, on things that no stage saw.
+Each time the parts between the frozen backbones begin from other weights and meet other batches. A lesson of
+little but names, much shorter than the starter's own; then the starter's exam, on things that no stage saw.
 """
 
 from __future__ import annotations

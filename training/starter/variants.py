@@ -3,7 +3,7 @@
 All learn for as many steps from the same talks: what things were called that were named turns ago. They differ in what
 reads a turn (`encoder`) and in how it gets into the slots (`update`). Where slots belong to turns, the search for the
 right one can be shown where to look; the same memory without that stands beside them, since Memformer's slots belong to
-no turn. Asked are talks of other names and pages, up to twice as long as those it learnt from; things are the same.
+no turn. Asked are talks of other names and pages, up to twice as long as those it learnt from; things are drawn alike.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ VARIANTS: dict[str, tuple[Variant, bool]] = {  # the config, and whether it is s
     "perceiver_io memformer": ({"encoder": "perceiver_io", "update": "memformer"}, False),
 }
 PLACES = 16  # turns that a memory has room for
-TALKS = Talks(named=16, shown=0, told=0, fillers=0, questions=24, longest=8, names_first=1.0)
+TALKS = Talks(named=16, new=12, shown=0, told=0, fillers=0, questions=24, longest=8, names_first=1.0)
 LENGTHS, ASKED = (2, 4, 8, 16), 240
 PLAN = Plan(steps=600, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=9_000_000, weight_decay=0.02)
 
