@@ -90,7 +90,7 @@ def chat(reader: Reader, pages: Path) -> Conversation:
         asked = BETWEEN[number % len(BETWEEN)]
         chat.say(pages / f"{number % 40}.png", asked, settings=Settings(max_new_tokens=12, memory=False))
         number += 1
-    assert len(chat.window) >= 20
+    assert len(chat.window) >= 10
     names = made_up_names(8, Random("names"))
     assert not any(name in message.text for name in names for message in chat.window)
     return chat
