@@ -25,6 +25,7 @@ from training.checkpoint import Checkpoint
 from training.optimizer import Optimizers
 
 Batch = dict[str, Any]
+Watch = Sequence[tuple[int, Callable[[], str]]]  # every so many steps, what is printed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +146,7 @@ def train(
     folder: Path,
     *,
     rates: Mapping[str, float] | None = None,
-    watch: Sequence[tuple[int, Callable[[], str]]] = (),
+    watch: Watch = (),
 ) -> None:
     """Train what requires a gradient in `module`, from the newest checkpoint in `folder` to the plan's last step.
 
@@ -153,7 +154,7 @@ def train(
         draw: the batch of a step.
         loss: of a batch, with figures to show.
         rates: ending of a parameter's name -> factor on its learning rate, e.g. {"gate": 10.0}; all others 1.
-        watch: (every so many steps, a function whose line is printed): samples and small evaluations.
+        watch: samples and small evaluations.
     """
     optimizers = Optimizers(
         module,

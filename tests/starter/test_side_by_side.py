@@ -48,14 +48,14 @@ def test_seeds_begin_apart(stages: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(seeds, "ITEMS", 2)
     monkeypatch.setattr(seeds, "POINTS", ("2_way_1_shot",))
     begun: list[float] = []
-    begin = seeds.begin
+    begin = flamingo.begin
 
     def noted(*args: Any) -> Any:
         reader = begin(*args)
         begun.append(reader.model.resampler.latents.sum().item())
         return reader
 
-    monkeypatch.setattr(seeds, "begin", noted)
+    monkeypatch.setattr(flamingo, "begin", noted)
     results = figures(seeds, stages, ("seed 1", "seed 2"))
     assert list(results) == ["seed 1", "seed 2"]
     for scores in results.values():

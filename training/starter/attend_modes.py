@@ -7,16 +7,12 @@ of things and pages that training draws. A short lesson: it tells how soon each 
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from random import Random
-
-from transformers import PreTrainedTokenizerFast
 
 from data.picture_book import objects, random_scene
 from flamingo_app.prompt import caption_prompt
-from training.loop import Part, Plan, train
-from training.starter.flamingo import RATES, Draw, begin, predict
+from training.loop import Part, Plan
+from training.starter.flamingo import taught
 from training.starter.side_by_side import Figures, compare
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -47,18 +43,10 @@ def asked(reader: Reader) -> Figures:
     return figures
 
 
-def taught(mode: str, folder: Path, output: Path) -> Figures:
-    """Train one way, or go on training it, and ask it."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
-    reader = begin(folder, tokenizer, LESSON, attend=mode)
-    draw = Draw(tokenizer, reader.model.vision_encoder, LESSON)
-    train(reader.model, draw, partial(predict, reader.model), LESSON.plan, output, rates=RATES)
-    reader.model.eval()
-    return asked(reader)
-
-
 def main(argv: list[str] | None = None) -> None:
-    compare("attend_modes", MODES, taught, argv)
+    compare(
+        "attend_modes", MODES, lambda mode, folder, output: asked(taught(folder, LESSON, output, attend=mode)), argv
+    )
 
 
 if __name__ == "__main__":

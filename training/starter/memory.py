@@ -125,15 +125,16 @@ class Draw:
         pool = self.pool(random)
         asked = [self.asked(pool, progress, random) for _ in range(self.sizes.questions)]
         asked.sort(key=lambda question: len(question.episode.pieces))
+        rows = [[question.episode for question in asked[start : start + ROWS]] for start in range(0, len(asked), ROWS)]
+        turns, *questions = with_patches(
+            [[turn.episode for turn in pool], *rows], self.tokenizer, self.vision, self.renderer
+        )
         return {
-            "pool": self.tensors([turn.episode for turn in pool]),
+            "pool": turns,
             "talks": [question.talk for question in asked],
             "numbers": [question.numbers for question in asked],
             "facts": [question.facts for question in asked],
-            "questions": [
-                self.tensors([question.episode for question in asked[start : start + ROWS]])
-                for start in range(0, len(asked), ROWS)
-            ],
+            "questions": questions,
         }
 
     def pool(self, random: Random) -> list[Spoken]:
@@ -224,15 +225,12 @@ class Draw:
             question = random_which_picture(self.things, random, told=False)
         return [], question, {thing for scene in question.scenes for thing in scene.counts}
 
-    def tensors(self, episodes: Sequence[Episode]) -> Batch:
-        """Episodes with their patches."""
-        return with_patches(episodes, self.tokenizer, self.vision, self.renderer)
-
 
 def _some(turns: Sequence[int], count: int, random: Random) -> list[int]:
     """So many turns in any order; more than there are come again."""
-    count = max(0, count) if turns else 0
-    return random.sample(turns, count, counts=[max(1, -(-count // len(turns)))] * len(turns)) if count else []
+    if count <= 0 or not turns:
+        return []
+    return random.sample(turns, count, counts=[-(-count // len(turns))] * len(turns))
 
 
 def _turns(pool: Sequence[Spoken], fact: talks.Fact) -> list[int]:

@@ -7,23 +7,21 @@ little but names, much shorter than the starter's own; then the starter's exam, 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerFast
-
-from training.loop import Part, Plan, train
-from training.starter.flamingo import RATES, Draw, begin, examined, predict
+from training.loop import Part, Plan
+from training.starter.card import SEED
+from training.starter.flamingo import taught
 from training.starter.side_by_side import Figures, compare
 from training.suites import fewshot
 
 SEEDS = {f"seed {number}": 25_000_000 + 100_000 * number for number in (1, 2, 3)}
-ITEMS, EXAM = 1000, 20261121
+ITEMS = 1000
 POINTS = tuple(f"{ways}_way_{shots}_shot" for ways, shots in ((2, 1), (2, 4), (5, 1), (5, 4), (10, 4)))
 CONTROLS = ("", "_blank_supports", "_shuffled_names")
 LESSON = Part(
     name="seeds",
-    plan=Plan(steps=1200, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=0, weight_decay=0.02, workers=1),
+    plan=Plan(steps=1200, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=0, weight_decay=0.02),
     phases=(
         (0.06, {"name": 1}),
         (0.25, {"page": 40, "binding": 30, "met": 30}),
@@ -32,20 +30,15 @@ LESSON = Part(
 )
 
 
-def taught(kind: str, folder: Path, output: Path) -> Figures:
-    """Train with one seed, or go on training, and ask."""
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
+def asked(kind: str, folder: Path, output: Path) -> Figures:
+    """Teach with one seed, and ask."""
     lesson = replace(LESSON, plan=replace(LESSON.plan, seed=SEEDS[kind]))
-    reader = begin(folder, tokenizer, lesson)
-    draw = Draw(tokenizer, reader.model.vision_encoder, lesson)
-    watch = [(250, lambda: examined(reader))]
-    train(reader.model, draw, partial(predict, reader.model), lesson.plan, output, rates=RATES, watch=watch)
-    reader.model.eval()
-    return fewshot.run(reader, seed=EXAM, items=ITEMS, only=POINTS, controls=CONTROLS)
+    reader = taught(folder, lesson, output)
+    return fewshot.run(reader, seed=SEED, items=ITEMS, only=POINTS, controls=CONTROLS)
 
 
 def main(argv: list[str] | None = None) -> None:
-    compare("seeds", tuple(SEEDS), taught, argv)
+    compare("seeds", tuple(SEEDS), asked, argv)
 
 
 if __name__ == "__main__":
