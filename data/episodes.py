@@ -183,7 +183,7 @@ def random_naming_among(
     told = naming_turns(classes, made_up_names(ways, random), random)
     strangers = [thing for thing in others if thing not in chosen]
     between: list[tuple[Said, Scene]] = []
-    for _ in range(random.randint(1, 9)):
+    for _ in range(random.randint(1, 6)):
         scene = random_scene(random.choice(("one", "one", "group", "pair")), strangers, random)
         ask = random.choice((captions.ask_what, captions.question))
         words, answer = ask(scene, random, strangers)
