@@ -56,7 +56,8 @@ things without a name were seldom asked about in the words that names are asked 
 was trained for 2,800 steps over the versions before, and went on for 1,100 steps over what the fifth lesson left, 260
 over the sixth, 200 over the seventh and 1,840 over the last two. Questions about what is in sight and things that are
 met once came in the first of these, long windows in the third, talks of more than 32 turns in the last 1,320 steps; the
-last 320 of them asked twice as often whether something was shown before. All else is what `make starter` does.
+last 320 of them asked twice as often whether something was shown before. Windows were of up to 440 tokens, and a third
+of them long, in all of these. All else is what `make starter` does.
 
 ## Measured
 

@@ -61,9 +61,7 @@ LESSONS = (
     # Names first, everything else grows from them; single pages teach most a second, so most of the time goes to them.
     Part(
         name="naming",
-        plan=Plan(
-            steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02),
         phases=(
             (0.05, {"name": 1}),
             (0.55, {"page": 92, "binding": 8}),
@@ -75,9 +73,7 @@ LESSONS = (
     # is above what, and these are heard only where there are many.
     Part(
         name="placing",
-        plan=Plan(
-            steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02),
         phases=(
             (0.50, {"page": 15, "placed": 52, "asked": 8, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
             (0.68, {"page": 18, "placed": 42, "asked": 12, "dialogue": 6, "binding": 10, "which": 8, "comparing": 4}),
@@ -89,9 +85,7 @@ LESSONS = (
     # every word is asked at once, right where it stands: what questions hardly teach is learnt there, and they use it.
     Part(
         name="listing",
-        plan=Plan(
-            steps=1900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=1900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02),
         phases=(
             (0.20, {"listed": 50, "page": 14, "placed": 10, "asked": 8, "dialogue": 4, "binding": 10, "which": 4}),
             (0.50, {"listed": 22, "page": 14, "placed": 14, "asked": 16, "dialogue": 6, "binding": 17, "which": 5,
@@ -103,9 +97,7 @@ LESSONS = (
     # Whatever is not heard for a thousand steps is forgotten by half; at the end all is heard together.
     Part(
         name="consolidating",
-        plan=Plan(
-            steps=2300, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=10_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=2300, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=10_000_000, weight_decay=0.02),
         phases=(
             (0.45, {"listed": 6, "page": 13, "placed": 14, "asked": 12, "dialogue": 5, "captioned": 1, "binding": 24,
                     "which": 12, "comparing": 4, "ruled": 3, "operated": 3, "styled": 3}),
@@ -116,9 +108,7 @@ LESSONS = (
     # What shots must teach is things that are met for the first time. Those of the list are known by heart by now.
     Part(
         name="meeting",
-        plan=Plan(
-            steps=2200, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=12_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=2200, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=12_000_000, weight_decay=0.02),
         phases=(
             (1.00, {"listed": 3, "page": 14, "placed": 9, "asked": 18, "dialogue": 7, "captioned": 2, "binding": 8,
                     "met": 24, "which": 9, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 2,
@@ -128,9 +118,7 @@ LESSONS = (
     # Half of what was still wrong of names was where they end.
     Part(
         name="ending",
-        plan=Plan(
-            steps=600, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=15_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=600, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=15_000_000, weight_decay=0.02),
         phases=(
             (1.00, {"listed": 3, "page": 14, "placed": 9, "asked": 22, "dialogue": 7, "captioned": 2, "binding": 8,
                     "met": 30, "which": 16, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 2,
@@ -140,9 +128,7 @@ LESSONS = (
     # A window holds twenty turns. Taught on four, the model took the answer that came round next for the one asked for.
     Part(
         name="talking",
-        plan=Plan(
-            steps=400, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=17_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=400, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=17_000_000, weight_decay=0.02),
         phases=(
             (1.00, {"listed": 2, "page": 10, "placed": 6, "asked": 16, "dialogue": 5, "captioned": 2, "binding": 7,
                     "met": 26, "which": 16, "comparing": 1, "compared": 5, "ruled": 2, "counted": 4, "operated": 2,
@@ -152,9 +138,7 @@ LESSONS = (
     # In a chat some things are named and others asked about as ever; which it is, the picture tells.
     Part(
         name="spelling_names",
-        plan=Plan(
-            steps=1500, learning_rate=6e-4, matrix_rate=1.2e-3, warmup=40, seed=20_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=1500, learning_rate=6e-4, matrix_rate=1.2e-3, warmup=40, seed=20_000_000, weight_decay=0.02),
         phases=(
             (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
                     "met": 36, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
@@ -163,9 +147,7 @@ LESSONS = (
     ),
     Part(
         name="calling",
-        plan=Plan(
-            steps=300, learning_rate=4e-4, matrix_rate=8e-4, warmup=20, seed=22_000_000, weight_decay=0.02
-        ),
+        plan=Plan(steps=300, learning_rate=4e-4, matrix_rate=8e-4, warmup=20, seed=22_000_000, weight_decay=0.02),
         phases=(
             (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
                     "met": 34, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
