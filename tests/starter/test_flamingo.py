@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from flamingo_app.model.backbones import STARTER
 from flamingo_app.prompt import encode
 from training.starter import flamingo
-from training.starter.flamingo import LESSONS, LONGEST_TALK, Draw, begin, predict
+from training.starter.flamingo import LESSON, LONGEST_TALK, Draw, begin, predict
 from training.suites.reader import Reader
 
 
@@ -19,7 +19,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
     folder = tmp_path_factory.mktemp("stages")
     for name in ("vision", "text"):
         (folder / name).symlink_to(STARTER / name)
-    return begin(folder, tokenizer(), LESSONS[0])
+    return begin(folder, tokenizer(), LESSON)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -27,7 +27,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def test_groups_have_pictures_alike(reader: Reader) -> None:
-    part = LESSONS[-1]
+    part = LESSON
     batch = Draw(tokenizer(), reader.model.vision_encoder, part)(part.plan.steps - 1)
     shown = [group["image_mask"].shape[1] for group in batch["groups"]]
     assert len(set(shown)) > 1, "nothing to group"
@@ -37,7 +37,7 @@ def test_groups_have_pictures_alike(reader: Reader) -> None:
 
 
 def test_the_loss_is_the_same_however_episodes_are_grouped(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
-    part, losses = LESSONS[-1], []
+    part, losses = LESSON, []
     draw = Draw(tokenizer(), reader.model.vision_encoder, part)
     monkeypatch.setattr(flamingo, "PICTURES", 20)
     for most, of in ((24, flamingo.groupby), (1, flamingo.groupby), (99, lambda episodes, key: [(0, episodes)])):
@@ -51,7 +51,7 @@ def test_the_loss_is_the_same_however_episodes_are_grouped(reader: Reader, monke
 
 
 def test_long_talks_fit_into_a_window(reader: Reader) -> None:
-    draw, random = Draw(tokenizer(), reader.model.vision_encoder, LESSONS[-1]), Random(1)
+    draw, random = Draw(tokenizer(), reader.model.vision_encoder, LESSON), Random(1)
     for _ in range(30):
         episode = draw.tasks["talk"](random)
         assert len(encode(tuple(piece for piece, _ in episode.pieces), draw.tokenizer)) <= LONGEST_TALK

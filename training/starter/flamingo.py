@@ -42,12 +42,11 @@ from data.picture_book import Kind, Object, Placed, Renderer, objects, random_sc
 from data.picture_book.invented import Invented, invented
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock
 from flamingo_app.model.looking import rollout
 from flamingo_app.model.vision_encoder import VisionEncoder
 from flamingo_app.prompt import Mark, caption_prompt, encode
 from training.loop import Batch, Part, Plan, Watch, train
-from training.starter.language import asked_words, bag_of, soft_bags
+from training.starter.language import BAG, asked_words, bags, soft_bags
 from training.starter.vision import SIZE, normalise
 from training.suites.fewshot import binding_item, exact
 from training.suites.reader import Reader, drawn
@@ -57,107 +56,33 @@ from training.suites.vqa import draw_questions
 PICTURES, GROUP = 60, 24  # pictures of a batch; most episodes that are read together
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (16, 32, 36, 12, 3, 1)
-LESSONS = (
-    # Names first, everything else grows from them; single pages teach most a second, so most of the time goes to them.
-    Part(
-        name="naming",
-        plan=Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02),
-        phases=(
-            (0.05, {"name": 1}),
-            (0.55, {"page": 92, "binding": 8}),
-            (1.00, {"page": 30, "asked": 20, "dialogue": 16, "captioned": 5, "binding": 14,
-                    "which": 6, "comparing": 3, "ruled": 2, "operated": 2, "styled": 2}),
-        ),
-    ),
-    # Captions go from left to right, and so teach half of the places by themselves; nothing but questions teaches what
-    # is above what, and these are heard only where there are many.
-    Part(
-        name="placing",
-        plan=Plan(steps=1600, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=7_000_000, weight_decay=0.02),
-        phases=(
-            (0.50, {"page": 15, "placed": 52, "asked": 8, "dialogue": 5, "binding": 8, "which": 10, "comparing": 2}),
-            (0.68, {"page": 18, "placed": 42, "asked": 12, "dialogue": 6, "binding": 10, "which": 8, "comparing": 4}),
-            (1.00, {"page": 18, "placed": 18, "asked": 18, "dialogue": 10, "captioned": 3, "binding": 13,
-                    "which": 9, "comparing": 5, "ruled": 2, "operated": 2, "styled": 2}),
-        ),
-    ),
-    # A question points at one thing of a page, and the word that names it is where the look must turn to it. In a list
-    # every word is asked at once, right where it stands: what questions hardly teach is learnt there, and they use it.
-    Part(
-        name="listing",
-        plan=Plan(steps=1900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=8_000_000, weight_decay=0.02),
-        phases=(
-            (0.20, {"listed": 50, "page": 14, "placed": 10, "asked": 8, "dialogue": 4, "binding": 10, "which": 4}),
-            (0.50, {"listed": 22, "page": 14, "placed": 14, "asked": 16, "dialogue": 6, "binding": 17, "which": 5,
-                    "comparing": 4, "styled": 2}),
-            (1.00, {"listed": 6, "page": 15, "placed": 8, "asked": 16, "dialogue": 8, "captioned": 3, "binding": 26,
-                    "which": 6, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
-        ),
-    ),
-    # Whatever is not heard for a thousand steps is forgotten by half; at the end all is heard together.
-    Part(
-        name="consolidating",
-        plan=Plan(steps=2300, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=10_000_000, weight_decay=0.02),
-        phases=(
-            (0.45, {"listed": 6, "page": 13, "placed": 14, "asked": 12, "dialogue": 5, "captioned": 1, "binding": 24,
-                    "which": 12, "comparing": 4, "ruled": 3, "operated": 3, "styled": 3}),
-            (1.00, {"listed": 3, "page": 13, "placed": 10, "asked": 17, "dialogue": 7, "captioned": 2, "binding": 26,
-                    "which": 9, "comparing": 5, "ruled": 3, "operated": 4, "styled": 4}),
-        ),
-    ),
-    # What shots must teach is things that are met for the first time. Those of the list are known by heart by now.
-    Part(
-        name="meeting",
-        plan=Plan(steps=2200, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=40, seed=12_000_000, weight_decay=0.02),
-        phases=(
-            (1.00, {"listed": 3, "page": 14, "placed": 9, "asked": 18, "dialogue": 7, "captioned": 2, "binding": 8,
-                    "met": 24, "which": 9, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 2,
-                    "combined": 6, "styled": 4}),
-        ),
-    ),
-    # Half of what was still wrong of names was where they end.
-    Part(
-        name="ending",
-        plan=Plan(steps=600, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=15_000_000, weight_decay=0.02),
-        phases=(
-            (1.00, {"listed": 3, "page": 14, "placed": 9, "asked": 22, "dialogue": 7, "captioned": 2, "binding": 8,
-                    "met": 30, "which": 16, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 2,
-                    "combined": 6, "styled": 5}),
-        ),
-    ),
-    # A window holds twenty turns. Taught on four, the model took the answer that came round next for the one asked for.
-    Part(
-        name="talking",
-        plan=Plan(steps=400, learning_rate=4e-4, matrix_rate=8e-4, warmup=30, seed=17_000_000, weight_decay=0.02),
-        phases=(
-            (1.00, {"listed": 2, "page": 10, "placed": 6, "asked": 16, "dialogue": 5, "captioned": 2, "binding": 7,
-                    "met": 26, "which": 16, "comparing": 1, "compared": 5, "ruled": 2, "counted": 4, "operated": 2,
-                    "combined": 5, "styled": 4, "talk": 24}),
-        ),
-    ),
-    # In a chat some things are named and others asked about as ever; which it is, the picture tells.
-    Part(
-        name="spelling_names",
-        plan=Plan(steps=1500, learning_rate=6e-4, matrix_rate=1.2e-3, warmup=40, seed=20_000_000, weight_decay=0.02),
-        phases=(
-            (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
-                    "met": 36, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
-                    "combined": 7, "styled": 5, "talk": 8, "named_among": 10}),
-        ),
-    ),
-    Part(
-        name="calling",
-        plan=Plan(steps=300, learning_rate=4e-4, matrix_rate=8e-4, warmup=20, seed=22_000_000, weight_decay=0.02),
-        phases=(
-            (1.00, {"listed": 3, "page": 12, "placed": 9, "asked": 20, "dialogue": 5, "captioned": 2, "binding": 7,
-                    "met": 34, "which": 17, "comparing": 1, "compared": 6, "ruled": 3, "counted": 5, "operated": 3,
-                    "combined": 7, "styled": 5, "talk": 8, "named_among": 40}),
-        ),
+LESSON = Part(
+    name="pages",
+    plan=Plan(steps=6500, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=3_000_000, weight_decay=0.02),
+    phases=(
+        # Names first, everything else grows from them.
+        (0.03, {"name": 1}),
+        # A question points at one thing of a page, and the word that names it is where the look must turn to it. In a
+        # list every word is asked at once, right where it stands: there it is learnt first, and questions use it.
+        (0.17, {"listed": 45, "page": 41, "placed": 8, "binding": 3, "met": 3}),
+        # Which side a thing is on is found where little else is asked, and not at all among the rest.
+        (0.25, {"placed": 60, "listed": 30, "page": 10}),
+        (0.55, {"page": 40, "listed": 20, "placed": 30, "asked": 40, "dialogue": 8, "captioned": 2, "binding": 2,
+                "met": 4, "which": 8, "compared": 1, "ruled": 1, "counted": 1, "operated": 1, "combined": 2,
+                "styled": 2}),
+        # Whatever is not heard for a thousand steps is forgotten by half; at the end all is heard together.
+        (1.00, {"page": 26, "listed": 6, "placed": 16, "asked": 28, "dialogue": 6, "captioned": 2, "binding": 2,
+                "met": 6, "which": 7, "compared": 1, "ruled": 1, "counted": 2, "operated": 1, "combined": 2,
+                "styled": 2, "talk": 2, "named_among": 3}),
     ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
-LOOKED = 0.2  # weight of looking at a thing where it is named by what asks about it
-TOLD = 0.3  # weight of writing the answer where the language model was taught to read it
+LOOKED, ENOUGH = 1.0, 0.75  # weight of looking at a thing where it is named by what asks about it; how much is wanted
+    1.0,
+    0.75,
+)  # weight of looking at a thing where it is named by what asks about it, and how much is asked
+TOLD = 0.3  # weight of writing what the language model was taught to read, where it was taught to read it
+SHARP = 5.0  # how much nearer a written answer is to its own than to another, in e-folds of likelihood
 LONGEST_TALK = 440  # tokens; what a window of the starter has room for
 MOST_NEW = max(ways for ways, _ in WAYS)
 CELLS = 6  # of a side of the tower's map
@@ -268,7 +193,7 @@ class Draw:
         groups = [same[start : start + GROUP] for same in alike for start in range(0, len(same), GROUP)]
         batches = with_patches(groups, self.tokenizer, self.vision, self.renderer)
         for group, batch in zip(groups, batches, strict=True):
-            batch |= {"looks": looks(group, self.tokenizer), "tells": tells(group, self.tokenizer)}
+            batch |= {"looks": looks(group, self.tokenizer), "tells": tells(group, batch, self.tokenizer)}
         return {"groups": batches}
 
 
@@ -315,22 +240,31 @@ def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Ba
     return {"row": rows, "token": tokens, "picture": pictures, "cells": shown}
 
 
-def tells(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Batch:
-    """Of single pages: the tokens that name what is asked about, and the answer that the page gives there.
+def tells(episodes: Sequence[Episode], batch: Batch, tokenizer: PreTrainedTokenizerFast) -> Batch:
+    """What the language model was taught to read where it sees a page whose things have a name (`language.bags`).
+
+    Of a single page at every token, of several at the pictures and at the words that are asked about.
 
     Returns:
         row, token: (tokens,).
-        bag: (tokens, `BAG`) ids of the answer's words.
+        bag: (tokens, `BAG`) ids of the words.
+        asked: (tokens,) whether they are the answer on a word that is asked about; else they describe the page.
     """
-    found = [
-        (row, token, bag_of((f" {answer}",), tokenizer))
-        for row, episode in enumerate(episodes)
-        if len(episode.scenes) == 1
-        for start, stop, answer in asked_words(episode, tokenizer)
-        for token in range(start, stop)
-    ]
-    rows, tokens = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(2))
-    return {"row": rows, "token": tokens, "bag": torch.stack([bag_of((), tokenizer), *(word[2] for word in found)])[1:]}
+    seen = (batch["text_time"] > 0) & batch["attention_mask"].bool()
+    (image_token,) = encode((Mark.IMAGE,), tokenizer)
+    asked, bag = torch.zeros_like(seen), torch.full((*seen.shape, BAG), -1)
+    for row, episode in enumerate(episodes):
+        if any(isinstance(placed.thing, Invented) for scene in episode.scenes for placed in scene.objects):
+            seen[row] = False
+            continue
+        whole = {name: batch[name][row : row + 1] for name in ("input_ids", "text_time")}
+        bag[row] = bags(episode, whole, tokenizer, described=True, pointed=True, ordered=True)[0]
+        for start, stop, _ in asked_words(episode, tokenizer):
+            asked[row, start:stop] = True
+        if len(episode.scenes) > 1:
+            seen[row] &= asked[row] | (batch["input_ids"][row] == image_token)
+    rows, tokens = seen.nonzero(as_tuple=True)
+    return {"row": rows, "token": tokens, "bag": bag[seen], "asked": asked[seen]}
 
 
 def cells(boxes: Sequence[Placed]) -> Tensor:
@@ -370,28 +304,11 @@ def open_gates(model: nn.Module) -> None:
             parameter.fill_(0.5)
 
 
-@torch.no_grad()
-def steady_gates(model: FlamingoForConditionalGeneration, least: float = 0.1) -> None:
-    """Where a gate is nearly closed before large weights, open it and shrink the weights: the model stays the same.
-
-    A gate steps by thousandths. At 0.01 that is a third of all that its block says, and what is behind it learns from
-    noise; the first block's gates had come to that.
-    """
-    for block in cast(Sequence[GatedCrossAttentionBlock], model.gated_blocks):
-        for gate, matrix in (
-            (block.attn_gate, block.attention.to_out.weight),
-            (block.ff_gate, cast(Tensor, block.feed_forward[-1].weight)),
-        ):
-            if abs(opened := gate.tanh().item()) < least:
-                matrix.mul_(opened / least)
-                gate.fill_(math.atanh(least))
-
-
 def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted next-token loss, the share of fully weighted tokens that are right, and how far the gates are open."""
     loss, total, right, asked = torch.zeros(()), 0.0, 0, 0
     looked: list[Tensor] = []
-    told: list[Tensor] = []
+    said: list[Tensor] = []
     for group in batch["groups"]:
         pictures, layers, taken = {}, [], [] if len(group["looks"]["row"]) else None
         if "patches" in group:
@@ -401,8 +318,7 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
             logits = model(
                 input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=taken, **pictures
             ).logits[:, :-1]
-        if len(group["tells"]["row"]):
-            told.append(untold(model, added[0], group["tells"]))
+        said.append(added[0][group["tells"]["row"], group["tells"]["token"]])
         if taken is not None:
             looked.append(seen_of(taken, layers, group["looks"]))
         targets, weights = group["input_ids"][:, 1:], group["weights"][:, 1:]
@@ -414,10 +330,10 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
     loss, figures = loss / total, {"right": right / asked, "gates": torch.stack(gates).mean().item()}
     if looked:
         seen = torch.cat(looked, 1)
-        loss, figures["seen"] = loss - LOOKED * seen.clamp(min=1e-4).log().mean(), seen.mean().item()
-    if told:
-        missing = torch.cat(told)
-        loss, figures["untold"] = loss + TOLD * missing.mean(), missing.mean().item()
+        loss, figures["seen"] = loss - LOOKED * seen.clamp(1e-4, ENOUGH).log().mean(), seen.mean().item()
+    tells = {name: torch.cat([group["tells"][name] for group in batch["groups"]]) for name in ("bag", "asked")}
+    for name, missing in untold(model.get_input_embeddings(), torch.cat(said), **tells).items():
+        loss, figures[name] = loss + TOLD * missing, missing.item()
     return loss, figures
 
 
@@ -432,14 +348,23 @@ def added_by(block: nn.Module) -> Generator[list[Tensor]]:
         hook.remove()
 
 
-def untold(model: FlamingoForConditionalGeneration, added: Tensor, tells: Batch) -> Tensor:
-    """How far what the first block adds to words that are asked about is from what the language model reads there.
+def untold(words: nn.Embedding, said: Tensor, bag: Tensor, asked: Tensor) -> dict[str, Tensor]:
+    """How far what the first block adds to tokens, (tokens, width), is from what the language model learnt to read there.
 
-    Its stage has put the answer's words on such words (`language.soft_bags`), so what has to be written is known.
+    Returns:
+        undescribed, untold: of words that describe the page and of answers, the distance in that of adding nothing.
+        mistaken: how hard it is to tell which answer of the batch is added, in nats: "on the left" is so near to "on
+            the right" that being near says little.
     """
-    wanted = soft_bags(model.get_input_embeddings(), tells["bag"])
-    distance = (added[tells["row"], tells["token"]] - wanted).square().sum(-1)
-    return distance / wanted.square().sum(-1).clamp(min=1e-6)
+    wanted = soft_bags(words, bag)
+    missing = (said - wanted).square().sum(-1) / wanted.square().sum(-1).clamp(min=1e-6)
+    found = {"undescribed": missing[~asked], "untold": missing[asked]}
+    if asked.any():
+        answers, which = bag[asked].unique(dim=0, return_inverse=True)
+        wanted = soft_bags(words, answers)
+        apart = torch.cdist(said[asked], wanted).square() / wanted.square().sum(-1).clamp(min=1e-6)
+        found["mistaken"] = F.cross_entropy(-SHARP * apart, which, reduction="none")
+    return {name: each.mean() for name, each in found.items() if len(each)}
 
 
 def seen_of(taken: Sequence[Tensor], layers: list[Tensor], looks: Batch) -> Tensor:
@@ -492,8 +417,7 @@ def begin(folder: Path, tokenizer: PreTrainedTokenizerFast, part: Part, **change
 
 
 def learn(reader: Reader, tokenizer: PreTrainedTokenizerFast, part: Part, output: Path, watch: Watch = ()) -> None:
-    """One lesson, from its start or from where it was stopped."""
-    steady_gates(reader.model)
+    """A lesson, from its start or from where it was stopped."""
     draw = Draw(tokenizer, reader.model.vision_encoder, part)
     train(reader.model, draw, partial(predict, reader.model), part.plan, output, rates=RATES, watch=watch)
 
@@ -509,7 +433,6 @@ def taught(folder: Path, part: Part, output: Path, **changed: Any) -> Reader:
 
 def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
-    reader = begin(folder, tokenizer, LESSONS[0])
-    for part in LESSONS:
-        learn(reader, tokenizer, part, folder / part.name, watch=[(250, lambda: examined(reader))])
+    reader = begin(folder, tokenizer, LESSON)
+    learn(reader, tokenizer, LESSON, folder / LESSON.name, watch=[(300, lambda: examined(reader))])
     reader.model.save_pretrained(folder / "flamingo")
