@@ -77,10 +77,8 @@ LESSON = Part(
     ),
 )  # fmt: skip
 RATES = {"gate": 2.0}
-LOOKED, ENOUGH = 1.0, 0.75  # weight of looking at a thing where it is named by what asks about it; how much is wanted
-    1.0,
-    0.75,
-)  # weight of looking at a thing where it is named by what asks about it, and how much is asked
+LOOKED = 1.0  # weight of looking at a thing where it is named by what asks about it
+ENOUGH = 0.75  # share of a look that has to be at the thing; what else is on the page is worth a look, too
 TOLD = 0.3  # weight of writing what the language model was taught to read, where it was taught to read it
 SHARP = 5.0  # how much nearer a written answer is to its own than to another, in e-folds of likelihood
 LONGEST_TALK = 440  # tokens; what a window of the starter has room for
@@ -349,7 +347,7 @@ def added_by(block: nn.Module) -> Generator[list[Tensor]]:
 
 
 def untold(words: nn.Embedding, said: Tensor, bag: Tensor, asked: Tensor) -> dict[str, Tensor]:
-    """How far what the first block adds to tokens, (tokens, width), is from what the language model learnt to read there.
+    """How far what the first block adds to tokens, (tokens, width), is from what the language model learnt to read.
 
     Returns:
         undescribed, untold: of words that describe the page and of answers, the distance in that of adding nothing.
