@@ -7,10 +7,15 @@ import torch
 from torch.testing import assert_close
 from transformers import PreTrainedTokenizerFast
 
+from data.collate import collate
+from data.episodes import ORDINALS, Episode, captioned, dialogue, random_binding
+from data.picture_book import objects, random_scene
+from data.picture_book.invented import invented
 from flamingo_app.model.backbones import STARTER
-from flamingo_app.prompt import encode
+from flamingo_app.prompt import Mark, encode
 from training.starter import flamingo
 from training.starter.flamingo import LESSON, LONGEST_TALK, Draw, begin, predict
+from training.starter.language import description
 from training.suites.reader import Reader
 
 
@@ -55,3 +60,42 @@ def test_long_talks_fit_into_a_window(reader: Reader) -> None:
     for _ in range(30):
         episode = draw.tasks["talk"](random)
         assert len(encode(tuple(piece for piece, _ in episode.pieces), draw.tokenizer)) <= LONGEST_TALK
+
+
+def told(episode: Episode) -> list[tuple[int, str, bool]]:
+    """(token, words, whether they are an answer) of what the first block is to write in an episode."""
+    of = flamingo.tells([episode], collate([episode], tokenizer()), tokenizer())
+    words = [tokenizer().decode([word for word in bag if word >= 0]).strip() for bag in of["bag"].tolist()]
+    return list(zip(of["token"].tolist(), words, of["asked"].tolist(), strict=True))
+
+
+def test_a_page_is_told_at_every_token_that_sees_it_and_the_answer_where_it_is_asked_for() -> None:
+    random = Random(2)
+    scene = random_scene("one", objects("trained"), random, colour="blue")
+    name = scene.objects[0].thing.name
+    episode = dialogue([((Mark.IMAGE, f"where is the {name}?"), "in the middle.")], [scene])
+    found = told(episode)
+    assert {words for _, words, asked in found if not asked} == {f"first {description(scene).strip()}"}
+    assert {words for _, words, asked in found if asked} == {"in the middle"}
+    ids = encode(tuple(piece for piece, _ in episode.pieces), tokenizer())
+    (image_token,) = encode((Mark.IMAGE,), tokenizer())
+    assert [token for token, _, _ in found] == list(range(ids.index(image_token), len(ids)))
+
+
+def test_of_several_pages_each_is_told_at_its_picture_with_its_order() -> None:
+    random = Random(3)
+    scenes = [random_scene("one", objects("trained"), random) for _ in range(3)]
+    episode = captioned(scenes)
+    ids = encode(tuple(piece for piece, _ in episode.pieces), tokenizer())
+    (image_token,) = encode((Mark.IMAGE,), tokenizer())
+    assert told(episode) == [
+        (place, f"{order} {description(scene).strip()}", False)
+        for place, order, scene in zip(
+            [n for n, word in enumerate(ids) if word == image_token], ORDINALS, scenes, strict=False
+        )
+    ]
+
+
+def test_nothing_is_told_of_things_without_a_name() -> None:
+    random = Random(4)
+    assert not told(random_binding(invented(4, objects("trained"), random), random, made_up=1.0))

@@ -151,7 +151,6 @@ class Draw:
             "binding": lambda random: random_binding(
                 self.things, random, made_up=0.6, most_pictures=random.choice([12, 12, 12, 24])
             ),
-            "comparing": lambda random: random_comparing(self.things, random),
             "which": lambda random: random_which_picture(self.things, random, told=False),
             "styled": lambda random: random_styled(self.things, random),
             "ruled": lambda random: random_ruled(self.things, random),
