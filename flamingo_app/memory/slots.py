@@ -59,8 +59,11 @@ class Slots:
     def used(self) -> Slots:
         """Without the places behind the last that holds something; at least one stays."""
         held = (self.turns > 0).any(dim=0).nonzero()
-        places = int(held.max()) + 1 if len(held) else 1
-        return replace(self, values=self.values[:, :places], turns=self.turns[:, :places])
+        return self.places(int(held.max()) + 1 if len(held) else 1)
+
+    def places(self, count: int) -> Slots:
+        """The first places alone."""
+        return replace(self, values=self.values[:, :count], turns=self.turns[:, :count])
 
 
 class CompetingSlots(nn.Module):

@@ -46,10 +46,11 @@ IN_WINDOW = (1, 2, 2, 2, 10)  # most turns that stand between memory and questio
 LONGEST_WINDOW = 250  # tokens; what a window of the starter holds, and some
 LATEST = 1024  # number of a turn
 ROWS = 8  # questions that are read together, of like length
-RECALLED = 0.2  # weight of saying again what a turn said
+RECALLED = 1.0  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
 LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
-PLAN = Plan(steps=1500, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02)
+# After 1,500 steps names that were told 8 or 32 turns ago were right in 93 and 85 of 100.
+PLAN = Plan(steps=2100, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02)
 RATES = {"gate": 10.0}
 MEMORY: dict[str, Any] = {
     "encoder": "perceiver_io",
@@ -123,7 +124,7 @@ class Draw:
     def __call__(self, step: int) -> Batch:
         random = Random(self.plan.seed + step)
         progress = step / self.plan.steps
-        pool = self.pool(random)
+        pool = self.pool(random, begun=progress < self.sizes.names_first)
         asked = [self.asked(pool, progress, random) for _ in range(self.sizes.questions)]
         asked.sort(key=lambda question: self._tokens(question.episode))
         rows = [[question.episode for question in asked[start : start + ROWS]] for start in range(0, len(asked), ROWS)]
@@ -138,14 +139,21 @@ class Draw:
             "questions": questions,
         }
 
-    def pool(self, random: Random) -> list[Spoken]:
-        """Turns: of those that name a thing, no two name the same thing, or give the same name."""
+    def pool(self, random: Random, *, begun: bool = False) -> list[Spoken]:
+        """Turns: of those that name a thing, no two name the same thing, or give the same name.
+
+        Args:
+            begun: only those, as long as names alone are asked for.
+        """
         sizes = self.sizes
         new = invented(sizes.new, self.things, random)
         named: list[Object] = [*new, *random.sample(self.things, sizes.named - sizes.new)]
         names = made_up_names(sizes.named + sizes.told, random)
+        spoken = [talks.named(thing, name, random) for thing, name in zip(named, names, strict=False)]
+        if begun:
+            return spoken
         return [
-            *(talks.named(thing, name, random) for thing, name in zip(named, names, strict=False)),
+            *spoken,
             *(talks.shown(random.choice(self.things), random) for _ in range(sizes.shown)),
             *(talks.told(name, random) for name in names[sizes.named :]),
             *(talks.filler(self.things, random) for _ in range(sizes.fillers)),

@@ -139,6 +139,8 @@ class Exam:
             for item in items
         ]
         slots = Slots.empty(model.memory.config, batch=len(items))
+        if model.memory.config.update == "competing":  # places that stay free cost time and change nothing
+            slots = slots.places(len(rows[0]))
         for turn in zip(*rows, strict=True):
             longest = max(states.shape[1] for states in turn)
             hidden = torch.cat([torch.nn.functional.pad(s, (0, 0, 0, 0, 0, longest - s.shape[1])) for s in turn])
