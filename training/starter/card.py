@@ -48,8 +48,9 @@ measuring what shots teach.
 Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
 
 This version came there by a longer way. Its Flamingo parts had nine lessons, of 14,800 steps in all, where the recipe
-has one of 6,500 now. The second part of the language stage was stopped at step 1,309, until when its plan had 2,200
-steps and rates that were up to 27% lower. The third part came after the first lesson of the next stage;
+has one of 6,500 now; looking weighed a fifth in them, and only answers were told to the words that ask. The second part
+of the language stage was stopped at step 1,309, until when its plan had 2,200 steps and rates that were up to 27%
+lower. The third part came after the first lesson of the next stage;
 the fourth after the second lesson, in two runs, of 450 and of 800 steps, and the fourth lesson was at step 499 when the
 second of them ended; the fifth, of how names are spelt, after the seventh lesson, from weights in half precision. Until
 the sixth lesson the end of a name weighed a fifth, and captions in a style had at most five pictures; in the eighth,
@@ -58,7 +59,7 @@ was trained for 2,800 steps over the versions before, and went on for 1,100 step
 over the sixth, 200 over the seventh and 1,840 over the last two. Questions about what is in sight and things that are
 met once came in the first of these, long windows in the third, talks of more than 32 turns in the last 1,320 steps; the
 last 320 of them asked twice as often whether something was shown before. Windows were of up to 440 tokens, and a third
-of them long, in all of these. All else is what `make starter` does.
+of them long, in all of these, and saying a turn again weighed a fifth. All else is what `make starter` does.
 
 ## Measured
 
