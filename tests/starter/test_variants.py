@@ -5,7 +5,7 @@ import torch
 
 from flamingo_app import load
 from training.starter.memory import Draw, at_once, predict
-from training.starter.variants import PLAN, TALKS, turn_by_turn
+from training.starter.variants import LENGTHS, PLAN, TALKS, talks_of, turn_by_turn
 
 
 @pytest.mark.parametrize("write", [at_once, turn_by_turn])
@@ -26,3 +26,10 @@ def test_the_answer_is_in_the_talk_and_the_shipped_memory_finds_it(write) -> Non
         loss, figures = predict(model, batch, write=write)
     assert loss.isfinite()
     assert figures["right"] >= 0.75
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_what_is_compared_are_talks_of_that_length(length: int) -> None:
+    model, processor = load("starter")
+    batch = Draw(processor.tokenizer, model.vision_encoder, PLAN, talks_of(length))(0)
+    assert {len(talk) for talk in batch["talks"]} == {length}

@@ -96,11 +96,20 @@ def test_a_question_is_answered_by_its_facts_and_by_nothing_else_in_the_talk(see
     assert [turn for turn in talk if about & set(turn.things)] == [fact for fact in facts if fact.things]
     assert question.numbers[0] == 1
     assert all(earlier < later for earlier, later in pairwise(question.numbers))
-    assert len(question.numbers) == len(talk) <= draw.sizes.longest
+    assert len(question.numbers) == len(talk) <= draw.sizes.most(0.0 if begun else 1.0)
     assert question.numbers[-1] <= stage.LATEST
     if kind in ("first", "three") and not begun:
         assert question.facts[0] == 0
         assert talk[0].fact == "shown"
+
+
+def test_talks_grow_while_names_alone_are_asked_for():
+    sizes = stage.Talks(longest_first=8, longest=64, names_first=0.5)
+    assert [sizes.most(progress) for progress in (0.0, 0.25, 0.5, 1.0)] == [8, 36, 64, 64]
+    draw = stage.Draw(cast(Any, tiny.tokenizer()), cast(Any, None), stage.PLAN, sizes)
+    random = Random(4)
+    pool = draw.pool(random, begun=True)
+    assert max(len(draw.asked(pool, 0.25, random).talk) for _ in range(40)) in range(9, 37)
 
 
 @pytest.mark.parametrize("stretched", [0.0, 1.0])

@@ -49,10 +49,14 @@ def turn_by_turn(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple
 
 
 @torch.inference_mode()
+def talks_of(length: int) -> Talks:
+    """Talks of exactly so many turns, from the first step on."""
+    return replace(TALKS, shortest=length, longest_first=length, longest=length)
+
+
 def recall(model: FlamingoForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, length: int) -> Score:
     """Whole names said right, asked about talks of so many turns."""
-    sizes = replace(TALKS, shortest=length, longest=length)
-    draw = Draw(tokenizer, model.vision_encoder, replace(PLAN, seed=PLAN.seed + PLAN.steps), sizes)
+    draw = Draw(tokenizer, model.vision_encoder, replace(PLAN, seed=PLAN.seed + PLAN.steps), talks_of(length))
     right = 0
     for number in range(ASKED // TALKS.questions):
         right += round(predict(model, draw(number), write=turn_by_turn, shown=False)[1]["right"] * TALKS.questions)
