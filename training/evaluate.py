@@ -14,6 +14,7 @@ from typing import Any
 
 from flamingo_app import load
 from flamingo_app.interfaces.cli.common import guarded
+from flamingo_app.interfaces.cli.report import PLOTS
 from training.suites import captions, fewshot, labels, memory, vqa
 from training.suites.plot import plot
 from training.suites.reader import Reader
@@ -42,7 +43,8 @@ def table(results: dict[str, Any]) -> str:
     for suite, figures in results.items():
         for name, values in figures.items():
             if "cider" in values:
-                lines.append(f"{suite:9} {name:32} " + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
+                likeness = "  ".join(f"{key} {value:.3f}" for key, value in values.items())
+                lines.append(f"{suite:9} {name:32} {likeness}  (the book's own words; not comparable to leaderboards)")
     return "\n".join(lines)
 
 
@@ -59,6 +61,10 @@ def main(argv: list[str] | None = None) -> int:
         file: Path | None = getattr(options, option)
         if file and not file.parent.is_dir():
             parser.error(f"--{option}: expected a file in a folder that exists; got {file}; make the folder first")
+        if file and file.is_dir():
+            parser.error(f"--{option}: expected a file; got the folder {file}; name a file in it")
+    if options.plot and options.plot.suffix.lower() not in PLOTS:
+        parser.error(f"--plot: expected one of {', '.join(PLOTS)}; got {options.plot}; name such a file")
     return guarded("evaluate", lambda: _run(options))
 
 
@@ -76,10 +82,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number of 1 or more, got {text}")
-    return number
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ SPELLED = ("input_ids", "attention_mask")
 
 
 def remembered_losses(model: FlamingoForConditionalGeneration, batch: Mapping[str, Any]) -> Float[Tensor, " batch"]:
-    """`row_losses` of rows that are read with a memory of the turns before them; and, with less weight, how badly that
-    memory says the turns again.
+    """`row_losses` of rows that are read with a memory of the turns before them; and how badly that memory says the
+    turns again.
 
     Turns are read each by itself, as a conversation reads those that leave it, and without a gradient: what learns from
     them is the memory, through all its writes.

@@ -11,6 +11,7 @@ from flamingo_app import load
 from training.evaluate import SUITES
 from training.starter.install import STARTER
 from training.starter.memory import Talks
+from training.suites import fewshot
 from training.suites.plot import POINT
 from training.suites.reader import Reader
 from training.suites.score import scores
@@ -45,26 +46,28 @@ measuring what shots teach.
 | resampler, and a gated block before every layer | {trainable:,} | captions, dialogues, made-up names; then frozen |
 | memory: latents of each turn, and a gated block before every layer | {memory:,} | talks of up to {longest} turns |
 
-Made by `make starter` on two CPU cores in {minutes:.0f} minutes ({times}).
-
-The language model of this version came by a longer way, in 145 minutes; the time above is that of its plan, taken over
-some steps of each part. Its second part was stopped at step 1,309, until when its plan had 2,200 steps and rates that
-were up to 27% lower; its fourth came in two runs, of 450 and of 800 steps, its fifth from weights in half precision. In
-the first four the end of a name weighed a fifth, and captions in a style had at most five pictures. All that came after
-was taught over both backbones as they are shipped, in half precision. The rest is what `make starter` does.
+{made}
 
 ## Measured
 
 `python -m training.evaluate --model starter --seed {seed}`, with {items}, on pages that
 training never drew; 95% intervals (Wilson). A control takes away what tells the answer: blank pictures in place of the
 pages, the shots or the query, names shuffled among the shots, or words in place of all pictures; no memory, an empty
-one, or another talk's. The things of `fewshot` and those named in `memory` appear in no
-stage of the training, but where they must be named (attribute, style, shown); names and labels are made up anew for
-each question.
+one, or another talk's. Controls of `fewshot` and `memory` are of {controls} items. The things of `fewshot` and those
+named in `memory` appear in no stage of the training, but where they must be named (attribute, style, shown); names and
+labels are made up anew for each question.
+
+What the labels' own words give away no control takes away: how captions are written (style) is learnt from the words of
+the shots, and so, mostly, is whether they tell a colour or a thing (attribute); from shuffled numbers it is still seen
+that numbers are asked for. With words in place of the pictures it answers nothing, whatever the task: it has learnt to
+bind names to what is in pictures, not to words.
 
 | figure | right | of | share | interval |
 | --- | --- | --- | --- | --- |
 {rows}
+
+Whole captions beside the book's own, one reference each and of the grammar that it was taught, and so not comparable to
+leaderboards: {likeness}.
 
 ## Limits
 
@@ -88,11 +91,15 @@ def publish(results: dict[str, Any], folder: Path) -> None:
     """Write `measured.json` and the card beside the weights, and the figures into the README.
 
     Args:
-        folder: where the stages noted how long they took.
+        folder: where the stages noted how long they took; a "note" beside that tells where one left its plan.
     """
     model, _ = load("starter")
-    seconds = {stage: json.loads((folder / f"{stage}.json").read_text())["seconds"] for stage in STAGES}
-    measured: dict[str, Any] = {"seed": SEED, "items": ITEMS, "training_seconds": seconds, "suites": results}
+    kept = {stage: json.loads((folder / f"{stage}.json").read_text()) for stage in STAGES}
+    seconds = {stage: note["seconds"] for stage, note in kept.items()}
+    notes = [note["note"] for note in kept.values() if "note" in note]
+    measured: dict[str, Any] = {
+        "seed": SEED, "items": ITEMS, "training_seconds": seconds, "training_notes": notes, "suites": results
+    }  # fmt: skip
     (STARTER / "measured.json").write_text(json.dumps(measured, indent=1) + "\n")
     sizes = {
         "vision": sum(p.numel() for p in model.vision_encoder.parameters()),
@@ -117,11 +124,14 @@ def with_figures(readme: str, suites: dict[str, Any]) -> str:
 def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
     """The model card as Markdown."""
     seconds: dict[str, float] = measured["training_seconds"]
+    times = ", ".join(f"{stage} {spent / 60:.0f}" for stage, spent in seconds.items())
+    made = f"Made by `make starter` on two CPU cores in {sum(seconds.values()) / 60:.0f} minutes ({times})."
     return TEMPLATE.format(
         trained=len(objects("trained")),
         heldout=len(objects("heldout")),
-        minutes=sum(seconds.values()) / 60,
-        times=", ".join(f"{stage} {spent / 60:.0f}" for stage, spent in seconds.items()),
+        made="\n\n".join([made, *measured["training_notes"]]),
+        controls=fewshot.CONTROL_ITEMS,
+        likeness=likeness(measured["suites"]["captions"]),
         longest=Talks().longest,
         seed=measured["seed"],
         items=", ".join(f"`--suite {suite} --items {items}`" for suite, items in measured["items"].items()),
@@ -149,6 +159,16 @@ def summary(suites: dict[str, Any]) -> str:
             f"| {score['low']:.1%} to {score['high']:.1%} | {', '.join(controls)} |"
         )
     return "\n".join(lines)
+
+
+def likeness(captions: dict[str, Any]) -> str:
+    """What captions are like beside their references, in words."""
+    return "; ".join(
+        f"{name.removesuffix('_words').replace('_', ' ')} CIDEr {words['cider']:.2f}, BLEU {words['bleu']:.1f}, "
+        f"ROUGE-L {words['rouge_l']:.3f}"
+        for name, words in captions.items()
+        if "cider" in words
+    )
 
 
 def _is_control(name: str, of: str) -> bool:

@@ -275,7 +275,7 @@ def at_once(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Slot
 def predict(
     model: FlamingoForConditionalGeneration, batch: Batch, *, write: Write = at_once, shown: bool = True
 ) -> tuple[Tensor, dict[str, float]]:
-    """Loss of the answers and, with less weight, of what the turns themselves said; the share of right answers.
+    """Loss of the answers, of looking for them, and of saying again what the turns said; the share of right answers.
 
     Args:
         write: writes the talks of a batch.

@@ -35,12 +35,9 @@ def run(reader: Reader, *, seed: int, items: int) -> dict[str, Any]:
             right = [given.rstrip(".") == wanted.rstrip(".") for given, wanted in zip(said, answers, strict=True)]
             results[topic + control] = Score.of(right).as_json()
             if topic == "count" and not control:
-                results["count_by_number"] = {
-                    number: Score.of(
-                        r for r, wanted in zip(right, answers, strict=True) if wanted == f"{number}."
-                    ).as_json()
-                    for number in captions.NUMBERS[1:5]
-                }
+                for number in captions.NUMBERS[1:5]:
+                    if of := [r for r, wanted in zip(right, answers, strict=True) if wanted == f"{number}."]:
+                        results[f"counted_{number}"] = Score.of(of).as_json()
     results |= which_picture(reader, seed=seed, items=items)
     return results
 
