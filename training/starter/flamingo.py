@@ -431,5 +431,5 @@ def taught(folder: Path, part: Part, output: Path, **changed: Any) -> Reader:
 def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     """Train, or go on training, the parts between `folder`/vision and `folder`/text; export to `folder`/flamingo."""
     reader = begin(folder, tokenizer, LESSON)
-    learn(reader, tokenizer, LESSON, folder / LESSON.name, watch=[(300, lambda: examined(reader))])
+    learn(reader, tokenizer, LESSON, folder / LESSON.name, watch=[(1000, lambda: examined(reader))])
     reader.model.save_pretrained(folder / "flamingo")

@@ -432,7 +432,7 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
             lambda batch: predict(model, batch),
             part.plan,
             folder / part.name,
-            watch=[(250, lambda draw=draw: examined(model, draw))],
+            watch=[(500, lambda draw=draw: examined(model, draw))],
         )
     model.save_pretrained(folder / "text")
     tokenizer.save_pretrained(folder / "text")
