@@ -19,6 +19,7 @@ from benchmarks import (
     importing,
     labelling,
     memory,
+    optimizing,
     replaying,
 )
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[], dict[str, Any]]] = {
     "finetuning": partial(finetuning.run, None),
     "labelling": labelling.run,
     "memory": memory.run,
+    "optimizing": optimizing.run,
     "replaying": replaying.run,
 }
 

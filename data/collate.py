@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Protocol, cast
 
 import torch
@@ -51,5 +52,11 @@ def tokens(spelled: Spelled, tokenizer: PreTrainedTokenizerBase) -> list[Token]:
     pictures = 0
     for piece, weight in spelled.pieces:
         pictures += piece is Mark.IMAGE
-        row += [(token, weight, pictures, 1) for token in encode((piece,), tokenizer)]
+        row += [(token, weight, pictures, 1) for token in piece_ids(piece, tokenizer)]
     return row
+
+
+@lru_cache(maxsize=2**16)
+def piece_ids(piece: str | Mark, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Token ids of a piece; kept, since what is drawn by rules says the same things over and over."""
+    return tuple(encode((piece,), tokenizer))

@@ -50,6 +50,40 @@ def test_a_kernel_is_stepped_as_its_matrix(memory_format: torch.memory_format) -
     assert torch.allclose(kernel.detach().flatten(1), matrix.detach(), atol=1e-2)  # the library rounds to bfloat16
 
 
+def test_matrices_of_one_shape_are_stepped_as_each_alone() -> None:
+    torch.manual_seed(2)
+    shapes = ((5, 3), (3, 5), (5, 3), (4, 4), (5, 3))
+    together = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    alone = [nn.Parameter(matrix.detach().clone()) for matrix in together]
+    all_at_once = Muon(together, lr=0.1, weight_decay=0.1)
+    one_by_one = [Muon([matrix], lr=0.1, weight_decay=0.1) for matrix in alone]
+    for _ in range(3):
+        for matrix, same in zip(together, alone, strict=True):
+            matrix.grad = torch.randn(matrix.shape)
+            same.grad = matrix.grad.clone()
+        all_at_once.step()
+        for optimizer in one_by_one:
+            optimizer.step()
+    for matrix, same in zip(together, alone, strict=True):
+        torch.testing.assert_close(matrix, same)
+
+
+def test_muon_is_the_library_s_but_for_its_rounding() -> None:
+    torch.manual_seed(3)
+    start = torch.randn(6, 8)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizers = (
+        Muon([ours], lr=0.02, weight_decay=0.1),
+        torch.optim.Muon([theirs], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(5):
+        ours.grad = torch.randn(6, 8)
+        theirs.grad = ours.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    assert (ours - theirs).detach().norm() < 0.05 * (theirs.detach() - start).norm()
+
+
 def test_parts_learn_at_their_own_rates() -> None:
     network = Network()
     before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from data import captions
-from data.collate import collate
+from data.collate import collate, piece_ids
 from data.episodes import (
     FORMATS,
     ORDINALS,
@@ -129,7 +129,7 @@ def long_talk(things: Sequence[Object], random: Random, tokenizer: PreTrainedTok
     while True:
         length, showing = random.randint(4, 18), random.choice((0.4, 0.9))
         talk = random_dialogue(KINDS, SHARES, things, random, length=length, showing=showing)
-        if len(encode(tuple(piece for piece, _ in talk.pieces), tokenizer)) <= LONGEST_TALK:
+        if sum(len(piece_ids(piece, tokenizer)) for piece, _ in talk.pieces) <= LONGEST_TALK:
             return talk
 
 
@@ -229,9 +229,9 @@ def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Ba
                 shown = episode.scenes[picture].objects
                 if name and (boxes := [o for o in shown if name in (o.thing.name, o.thing.plural)]):
                     before = piece[: piece.rindex(name) + len(name)]
-                    found.append((row, start + len(encode((before,), tokenizer)) - 1, picture, cells(boxes)))
+                    found.append((row, start + len(piece_ids(before, tokenizer)) - 1, picture, cells(boxes)))
             picture += piece is Mark.IMAGE
-            start += len(encode((piece,), tokenizer))
+            start += len(piece_ids(piece, tokenizer))
     rows, tokens, pictures = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(3))
     shown = torch.stack([word[3] for word in found]) if found else torch.zeros(0, CELLS**2)
     return {"row": rows, "token": tokens, "picture": pictures, "cells": shown}

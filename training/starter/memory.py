@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from data import talks
+from data.collate import piece_ids
 from data.episodes import Episode, random_binding, random_dialogue, random_which_picture
 from data.made_up_names import made_up_names
 from data.picture_book import Object, Renderer, objects
@@ -32,7 +33,6 @@ from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
 from flamingo_app.model.trainable import train_only
 from flamingo_app.model.vision_encoder import VisionEncoder
-from flamingo_app.prompt import encode
 from training.loop import Batch, Plan, train
 from training.starter.flamingo import PARTS, open_gates, with_patches
 from training.starter.vision import SIZE
@@ -199,7 +199,7 @@ class Draw:
         return Asked(talk=tuple(talk), numbers=numbers, facts=places, episode=episode)
 
     def _tokens(self, episode: Episode) -> int:
-        return len(encode(tuple(piece for piece, _ in episode.pieces), self.tokenizer))
+        return sum(len(piece_ids(piece, self.tokenizer)) for piece, _ in episode.pieces)
 
     def _facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Turns, a question about them, and the things that no other turn of the talk may show."""

@@ -197,4 +197,4 @@ def run(folder: Path, tokenizer: PreTrainedTokenizerFast, plan: Plan = PLAN) -> 
 
     draw = Draw(tokenizer, plan)
     train(model, draw, lambda batch: contrast(model, batch, named), plan, folder / "clip", watch=[(200, examined)])
-    export(model.clip, folder / "vision")
+    export(model.clip.half().float(), folder / "vision")  # what comes after is taught over what is shipped

@@ -4,7 +4,7 @@ const MOST_POOLED = 256;
 let shots = [];
 let taken; // what was given last: the same again does not undo what is being written
 
-function say(what) { taken = undefined; props.value = what; trigger("submit"); }
+function say(what) { taken = undefined; note.textContent = ""; props.value = what; trigger("submit"); }
 function plain() { return shots.map(({ path, text }) => ({ path, text })); }
 
 function small(label, title, act) {
@@ -51,7 +51,6 @@ function take() {
   offer(pool, "no set", props.value.sets);
   pool.value = props.value.pool;
   number.value = props.value.number;
-  note.textContent = "";
   draw();
 }
 
@@ -93,7 +92,6 @@ async function addFolder(given) {
     note.textContent = `${sent.length} of ${found.length} pictures are sent`;
     sent.push({ path: await send(file), text });
   }
-  note.textContent = "";
   say({ do: "folder", name: folder, number: Number(number.value) || 1, shots: sent });
 }
 
