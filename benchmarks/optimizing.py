@@ -1,4 +1,4 @@
-"""A step of Muon on the starter's language model, ours against the library's, and beside what else a step of it costs."""
+"""A step of Muon on the starter's language model, ours against the library's, and its share of a whole step."""
 
 from __future__ import annotations
 
