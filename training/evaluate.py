@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flamingo_app import load
+from flamingo_app.fewshot.records import check_destination, whole_file
 from flamingo_app.interfaces.cli.common import guarded
 from flamingo_app.interfaces.cli.report import PLOTS
 from training.suites import captions, fewshot, labels, memory, vqa
@@ -54,29 +55,26 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--suite", choices=[*SUITES, "all"], default="all")
     parser.add_argument("--seed", type=int, default=0, help="draws other pictures; training uses none of these")
     parser.add_argument("--items", type=_positive, default=1000, help="pictures or episodes a figure (default: 1000)")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="write the figures there too")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="draw the curves, of shots or of turns, to this file")
+    parser.add_argument("--json", metavar="OUT", help="write the figures there too")
+    parser.add_argument("--plot", metavar="OUT", help="draw the curves, of shots or of turns, to this file")
     options = parser.parse_args(argv)
-    for option in ("json", "plot"):
-        file: Path | None = getattr(options, option)
-        if file and not file.parent.is_dir():
-            parser.error(f"--{option}: expected a file in a folder that exists; got {file}; make the folder first")
-        if file and file.is_dir():
-            parser.error(f"--{option}: expected a file; got the folder {file}; name a file in it")
-    if options.plot and options.plot.suffix.lower() not in PLOTS:
+    if options.plot and Path(options.plot).suffix.lower() not in PLOTS:
         parser.error(f"--plot: expected one of {', '.join(PLOTS)}; got {options.plot}; name such a file")
     return guarded("evaluate", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
+    report = check_destination(options.json, "--json") if options.json else None
+    drawing = check_destination(options.plot, "--plot") if options.plot else None
     model, processor = load(options.model)
     chosen = list(SUITES) if options.suite == "all" else [options.suite]
     results = evaluate(Reader(model, processor), chosen, seed=options.seed, items=options.items)
     print(table(results))
-    if options.json:
-        report = {"model": options.model, "seed": options.seed, "items": options.items, "suites": results}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    if options.plot and not plot(results, options.plot):
+    if report:
+        figures = {"model": options.model, "seed": options.seed, "items": options.items, "suites": results}
+        with whole_file(report) as file:
+            file.write(json.dumps(figures, indent=2) + "\n")
+    if drawing and not plot(results, drawing):
         print("evaluate: nothing to draw: these suites have no curves", file=sys.stderr)
     return 0
 

@@ -66,8 +66,8 @@ def standard_output() -> TextIOBase:
     return stdout
 
 
-def check_destination(out: str) -> Path:
-    """The file that is meant; a link is followed.
+def check_destination(out: str, option: str = "--out") -> Path:
+    """The file that is meant by an option; a link is followed.
 
     Raises:
         FlamingoError: it cannot be written.
@@ -84,7 +84,7 @@ def check_destination(out: str) -> Path:
         return target
     raise FlamingoError(
         expected="a file that can be written",
-        got=f"--out {out!r}: {what}",
+        got=f"{option} {out!r}: {what}",
         remedy="choose another, in a folder that exists",
     )
 

@@ -11,10 +11,9 @@ from flamingo_app import load
 from training.evaluate import SUITES
 from training.starter.install import STARTER
 from training.starter.memory import Talks
-from training.suites import fewshot
 from training.suites.plot import POINT
 from training.suites.reader import Reader
-from training.suites.score import scores
+from training.suites.score import CONTROL_ITEMS, scores
 
 README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- measured:start -->", "<!-- measured:end -->"
@@ -130,7 +129,7 @@ def card(measured: dict[str, Any], sizes: dict[str, int]) -> str:
         trained=len(objects("trained")),
         heldout=len(objects("heldout")),
         made="\n\n".join([made, *measured["training_notes"]]),
-        controls=fewshot.CONTROL_ITEMS,
+        controls=CONTROL_ITEMS,
         likeness=likeness(measured["suites"]["captions"]),
         longest=Talks().longest,
         seed=measured["seed"],

@@ -28,11 +28,10 @@ from data.made_up_names import made_up_names
 from data.picture_book import Kind, Object, Scene, Stage, objects, random_scene
 from flamingo_app.prompt import Mark, Piece, Prompt, said
 from training.suites.reader import Reader, blank, drawn
-from training.suites.score import Score
+from training.suites.score import CONTROL_ITEMS, Score
 
 SHOTS = (0, 1, 2, 4, 8)  # where there are classes, of each
 WAYS = (*((ways, shots) for ways in (2, 5) for shots in SHOTS), (10, 4))  # binding: ways, shots
-CONTROL_ITEMS = 150  # a control needs no narrow interval
 NAME_TOKENS = 3  # names are of one to so many tokens
 
 

@@ -39,13 +39,12 @@ from data.talks import Spoken
 from flamingo_app.memory.slots import Slots
 from flamingo_app.prompt import Mark, Piece, Prompt
 from training.suites.reader import Reader, blank, drawn
-from training.suites.score import Score
+from training.suites.score import CONTROL_ITEMS, Score
 
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 IN_WINDOW, CROWDED = 2, 10
 LEAD = 2  # turns before the facts that name things
 FILLERS = 400  # turns, read once, from which all talks take theirs
-CONTROL_ITEMS = 150  # a control needs no narrow interval
 CONTROLS = ("truncated", "zeroed", "swapped", "blank", "in_window")
 NAME_TOKENS = 3
 ANSWER_TOKENS = 24

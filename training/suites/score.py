@@ -9,6 +9,8 @@ from typing import Any
 
 from flamingo_app.fewshot.intervals import wilson
 
+CONTROL_ITEMS = 150  # a control needs no narrow interval
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
