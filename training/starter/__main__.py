@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,20 +51,25 @@ def main(argv: list[str] | None = None) -> None:
         "card": lambda: card.write(folder),
     }
     for name, run in stages.items():
-        _once(folder, name, run)
+        once(folder, name, run)
 
 
-def _once(folder: Path, name: str, run: Callable[[], object]) -> None:
-    """Run a stage unless it is done; note the seconds it took, over all its attempts."""
+def once(folder: Path, name: str, run: Callable[[], object]) -> None:
+    """Run a stage unless it is done; note the seconds it took, over all its attempts.
+
+    An attempt that is interrupted, fails, or is politely told to end (SIGTERM) counts as well.
+    """
     note = folder / f"{name}.json"
     seconds = json.loads(note.read_text()) if note.exists() else {"done": False, "seconds": 0.0}
     if seconds["done"]:
         return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     started = time.monotonic()
     try:
         run()
         seconds["done"] = True
     finally:
+        signal.signal(signal.SIGTERM, before)
         seconds["seconds"] += time.monotonic() - started
         note.write_text(json.dumps(seconds))
 
