@@ -56,7 +56,7 @@ def tokens(spelled: Spelled, tokenizer: PreTrainedTokenizerBase) -> list[Token]:
     return row
 
 
-@lru_cache(maxsize=2**16)
+@lru_cache(maxsize=2**16, typed=True)
 def piece_ids(piece: str | Mark, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Token ids of a piece; kept, since what is drawn by rules says the same things over and over."""
     return tuple(encode((piece,), tokenizer))

@@ -4,13 +4,14 @@ from random import Random
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cosine_similarity
 
 from data.collate import collate
 from data.episodes import FORMATS, binding
 from data.picture_book import objects, random_scene
 from tests import tiny
-from training.starter.language import soft_words
+from training.starter.language import BAG, WIDTH, soft_bags, soft_words
 
 
 @pytest.mark.parametrize("common", [0.0, 0.4, 0.7])
@@ -29,3 +30,20 @@ def test_soft_words_are_as_alike_as_told(common: float, noise: float) -> None:
     signal = 1.4**2 / (1.4**2 + noise**2)  # of a vector's length what is the thing's, the rest is of the showing
     assert torch.stack(within).mean() == pytest.approx(signal, abs=0.03)
     assert torch.stack(between).mean() == pytest.approx(signal * common, abs=0.05)
+
+
+def test_a_bag_points_where_the_sum_of_its_words_does_and_an_empty_one_nowhere() -> None:
+    torch.manual_seed(0)
+    words = nn.Embedding(50, WIDTH)
+    bag = torch.full((2, 3, BAG), -1)
+    listed = {(0, 0): [4], (0, 2): [0, 7, 7], (1, 1): list(range(BAG))}
+    for place, ids in listed.items():
+        bag[place][: len(ids)] = torch.tensor(ids)
+    stands = soft_bags(words, bag)
+    for place in ((row, token) for row in range(2) for token in range(3)):
+        total = sum((words.weight[word].detach() for word in listed.get(place, [])), torch.zeros(WIDTH))
+        if place in listed:
+            assert cosine_similarity(stands[place], total, dim=0) == pytest.approx(1, abs=1e-5)
+        else:
+            assert not stands[place].any()
+    assert not stands.requires_grad

@@ -8,7 +8,8 @@
     install     the weights, in half precision, into flamingo_app/starter
     card        every figure measured again on what was installed, and the card     90 minutes
 
-Each stage resumes where it was stopped and is passed over once it is done; times are of two CPU cores.
+Each stage resumes where it was stopped and is passed over once it is done; times are of two CPU cores with AVX-512,
+others take up to twice as long.
 """
 
 from __future__ import annotations

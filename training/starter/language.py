@@ -50,7 +50,7 @@ from training.starter.tokenizer import VOCABULARY
 
 POSITIONS = 512
 WIDTH = 192
-ROW = 256  # tokens of a row
+BATCH, ROW = 12, 256  # rows of a batch, tokens of a row
 WAVELENGTH = 1000.0
 INIT = 0.05  # deviation of the initial weights: with GPT-2's 0.02 a model this small does not find the circuit
 SOFT_SCALE = 1.4 * INIT
@@ -67,12 +67,10 @@ class Reading(Part):
     Args:
         described: how often what stands for the pictures of a task is the words that describe them; 0 where not named.
         ordered: whether those words tell as well which picture of its text it is.
-        rows: of a batch.
     """
 
     described: dict[str, float]
     ordered: bool = False
-    rows: int = 12
 
 
 DESCRIBED = {"binding": 0.4, "remapped": 0.4, "which": 1.0, "styled": 1.0, "ruled": 1.0, "operated": 1.0,
@@ -91,7 +89,6 @@ PARTS = (
             (1.00, {"binding": 45, "comparing": 5, "told": 8, "styled": 6, "captioned": 14, "dialogue": 22}),
         ),
         described={},
-        rows=8,
     ),
     Reading(
         name="reading",
@@ -106,7 +103,6 @@ PARTS = (
                     "captioned": 2, "dialogue": 12}),
         ),
         described=DESCRIBED,
-        rows=8,
     ),
     # To count pictures from where their words stand is hard; to say what stands at a picture is not, least of all right
     # after the thing's name. Such an episode is a few words among pages of shots, so it takes many to be heard.
@@ -228,7 +224,7 @@ class Draw:
 
     def __call__(self, step: int) -> Batch:
         random = Random(self.part.plan.seed + step)
-        rows = [self._row(self.part.shares(step), random) for _ in range(self.part.rows)]
+        rows = [self._row(self.part.shares(step), random) for _ in range(BATCH)]
         batch: Batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         # a language model reads all words, not only those that are asked for
         batch["weights"] = torch.where(batch["weights"] > 0, batch["weights"], 0.1 * (batch["text_time"] >= 0))
