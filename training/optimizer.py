@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from timm.optim.muon import zeropower_via_newtonschulz
+from timm.optim.muon import get_lr_scale, zeropower_via_newtonschulz
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -39,31 +39,31 @@ class Muon(torch.optim.Muon):
         super().__init__(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for matrix, parameter in zip(group["params"], self.parameters, strict=True):
-                matrix.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
-            matrices: list[Tensor] = []
-            gradients: list[Tensor] = []
-            momenta: list[Tensor] = []
-            self._init_group(group, matrices, gradients, momenta)
-            momentum, rate = group["momentum"], group["lr"]
-            shapes: dict[torch.Size, list[int]] = {}
-            for number, (gradient, average) in enumerate(zip(gradients, momenta, strict=True)):
-                average.lerp_(gradient, 1 - momentum)
-                shapes.setdefault(gradient.shape, []).append(number)
-            for shape, numbers in shapes.items():
-                nesterov = torch.stack([gradients[number].lerp(momenta[number], momentum) for number in numbers])
-                orthogonal = zeropower_via_newtonschulz(
-                    nesterov,
-                    group["ns_steps"],
-                    [group["ns_coefficients"]],
-                    eps=group["eps"],
-                    dtype=torch.float32 if nesterov.device.type == "cpu" else torch.bfloat16,
-                )
-                for number, update in zip(numbers, orthogonal, strict=True):
-                    matrices[number].mul_(1 - rate * group["weight_decay"])
-                    matrices[number].add_(update, alpha=-0.2 * max(shape) ** 0.5 * rate)
+    def step(self, closure: None = None) -> None:
+        (group,) = self.param_groups
+        for matrix, parameter in zip(group["params"], self.parameters, strict=True):
+            matrix.grad = None if parameter.grad is None else _as_matrix(parameter.grad, parameter)
+        matrices: list[Tensor] = []
+        gradients: list[Tensor] = []
+        momenta: list[Tensor] = []
+        self._init_group(group, matrices, gradients, momenta)
+        momentum, rate = group["momentum"], group["lr"]
+        shapes: dict[torch.Size, list[int]] = {}
+        for number, (gradient, average) in enumerate(zip(gradients, momenta, strict=True)):
+            average.lerp_(gradient, 1 - momentum)
+            shapes.setdefault(gradient.shape, []).append(number)
+        for shape, numbers in shapes.items():
+            nesterov = torch.stack([gradients[number].lerp(momenta[number], momentum) for number in numbers])
+            orthogonal = zeropower_via_newtonschulz(
+                nesterov,
+                group["ns_steps"],
+                [group["ns_coefficients"]],
+                eps=group["eps"],
+                dtype=torch.float32 if nesterov.device.type == "cpu" else torch.bfloat16,
+            )
+            for number, update in zip(numbers, orthogonal, strict=True):
+                matrices[number].mul_(1 - rate * group["weight_decay"])
+                matrices[number].add_(update, alpha=-rate * get_lr_scale(shape, group["adjust_lr_fn"]))
 
 
 def _as_matrix(tensor: Tensor, like: nn.Parameter) -> Tensor:

@@ -48,6 +48,7 @@ def test_a_control_that_changes_nothing_is_not_reported(reader: Reader) -> None:
         (("--items", "many"), "expected a number of 1 or more, got many"),
         (("--plot", "curves.txt"), "expected one of .png, .svg, .pdf; got curves.txt"),
         (("--json", "/"), "got --json '/': a folder or a device; choose another"),
+        (("--json", "/nowhere/at/all.json"), "got --json '/nowhere/at/all.json': No such file or directory"),
         (("--plot", "/nowhere/at/all.png"), "got --plot '/nowhere/at/all.png': No such file or directory"),
     ],
 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from data import captions
-from data.collate import collate, piece_ids
+from data.collate import collate, piece_ids, tokens
 from data.episodes import (
     FORMATS,
     ORDINALS,
@@ -129,7 +129,7 @@ def long_talk(things: Sequence[Object], random: Random, tokenizer: PreTrainedTok
     while True:
         length, showing = random.randint(4, 18), random.choice((0.4, 0.9))
         talk = random_dialogue(KINDS, SHARES, things, random, length=length, showing=showing)
-        if sum(len(piece_ids(piece, tokenizer)) for piece, _ in talk.pieces) <= LONGEST_TALK:
+        if len(tokens(talk, tokenizer)) <= LONGEST_TALK:
             return talk
 
 
@@ -232,9 +232,9 @@ def looks(episodes: Sequence[Episode], tokenizer: PreTrainedTokenizerFast) -> Ba
                     found.append((row, start + len(piece_ids(before, tokenizer)) - 1, picture, cells(boxes)))
             picture += piece is Mark.IMAGE
             start += len(piece_ids(piece, tokenizer))
-    rows, tokens, pictures = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(3))
+    rows, ends, pictures = (torch.tensor([word[i] for word in found], dtype=torch.long) for i in range(3))
     shown = torch.stack([word[3] for word in found]) if found else torch.zeros(0, CELLS**2)
-    return {"row": rows, "token": tokens, "picture": pictures, "cells": shown}
+    return {"row": rows, "token": ends, "picture": pictures, "cells": shown}
 
 
 def tells(episodes: Sequence[Episode], batch: Batch, tokenizer: PreTrainedTokenizerFast) -> Batch:
@@ -260,8 +260,8 @@ def tells(episodes: Sequence[Episode], batch: Batch, tokenizer: PreTrainedTokeni
             asked[row, start:stop] = True
         if len(episode.scenes) > 1:
             seen[row] &= asked[row] | (batch["input_ids"][row] == image_token)
-    rows, tokens = seen.nonzero(as_tuple=True)
-    return {"row": rows, "token": tokens, "bag": bag[seen], "asked": asked[seen]}
+    rows, places = seen.nonzero(as_tuple=True)
+    return {"row": rows, "token": places, "bag": bag[seen], "asked": asked[seen]}
 
 
 def cells(boxes: Sequence[Placed]) -> Tensor:

@@ -23,7 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerFast
 
 from data import talks
-from data.collate import piece_ids
+from data.collate import tokens
 from data.episodes import Episode, random_binding, random_dialogue, random_which_picture
 from data.made_up_names import made_up_names
 from data.picture_book import Object, Renderer, objects
@@ -199,7 +199,7 @@ class Draw:
         return Asked(talk=tuple(talk), numbers=numbers, facts=places, episode=episode)
 
     def _tokens(self, episode: Episode) -> int:
-        return sum(len(piece_ids(piece, self.tokenizer)) for piece, _ in episode.pieces)
+        return len(tokens(episode, self.tokenizer))
 
     def _facts(self, kind: str, pool: Sequence[Spoken], random: Random) -> tuple[list[int], Episode, set[Object]]:
         """Turns, a question about them, and the things that no other turn of the talk may show."""
