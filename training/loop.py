@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from flamingo_app.workers import end_with_parent
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.optimizer import Optimizers
@@ -104,6 +105,7 @@ def _deaf(worker: int) -> None:
     """Leave it to the trainer what to do when the whole group of processes is told to stop: it still needs batches."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent(worker)
 
 
 @contextmanager

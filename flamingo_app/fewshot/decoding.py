@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from flamingo_app.errors import PictureError
 from flamingo_app.images import Source, open_hashed
 from flamingo_app.processing import FlamingoImageProcessor
+from flamingo_app.workers import end_with_parent
 
 AT_ONCE = 8
 """Pictures that go to a process and come back together."""
@@ -65,6 +66,7 @@ def decoded(
         sampler=_chunks(sources, AT_ONCE if workers else 1),  # pyright: ignore[reportArgumentType]  # any iterable
         batch_size=None,
         num_workers=workers,
+        worker_init_fn=end_with_parent if workers else None,
     )
     return chain.from_iterable(loader)
 
