@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -71,6 +71,7 @@ def tones() -> tuple[tuple[float, float, float], ...]:
     return tuple(tuple((cell[:, :3] * cell[:, 3:]).sum(0) / cell[:, 3].sum()) for cell in cells)
 
 
+@lru_cache(2**14)  # all things of the list on all colours; of invented ones there is no end
 def hides(colour: str, thing: Object) -> bool:
     """Whether a page of this colour would swallow the object: a yellow star on yellow."""
     return any(math.dist(shade, tone) < LEAST_CONTRAST for shade in COLOURS[colour] for tone in thing.tones)
