@@ -255,7 +255,7 @@ def tells(episodes: Sequence[Episode], batch: Batch, tokenizer: PreTrainedTokeni
             seen[row] = False
             continue
         whole = {name: batch[name][row : row + 1] for name in ("input_ids", "text_time")}
-        bag[row] = bags(episode, whole, tokenizer, described=True, pointed=True, ordered=True)[0]
+        bag[row] = bags(episode, whole, tokenizer, described=True, pointed=True)[0]
         for start, stop, _ in asked_words(episode, tokenizer):
             asked[row, start:stop] = True
         if len(episode.scenes) > 1:

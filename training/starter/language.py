@@ -55,7 +55,8 @@ WAVELENGTH = 1000.0
 INIT = 0.05  # deviation of the initial weights: with GPT-2's 0.02 a model this small does not find the circuit
 SOFT_SCALE = 1.4 * INIT
 BAG = 16  # most tokens of a description
-POINTED = 0.8  # how often the answer stands on the word that is asked about
+POINTED = {"dialogue": 0.8, "placed": 0.8, "listed": 0.8, "which": 0.3}  # how often the answer is where it is asked
+SILENT = 0.8  # how often only the pictures themselves speak where it is asked which of them showed a thing
 KINDS: tuple[Kind, ...] = ("one", "group", "pair", "mixed", "photo", "empty")
 SHARES = (40, 20, 20, 15, 3, 2)
 
@@ -66,20 +67,16 @@ class Reading(Part):
 
     Args:
         described: how often what stands for the pictures of a task is the words that describe them; 0 where not named.
-        ordered: whether those words tell as well which picture of its text it is.
     """
 
     described: dict[str, float]
-    ordered: bool = False
 
 
-DESCRIBED = {"binding": 0.4, "remapped": 0.4, "which": 1.0, "styled": 1.0, "ruled": 1.0, "operated": 1.0,
-             "captioned": 1.0, "dialogue": 1.0, "located": 1.0, "placed": 1.0, "listed": 1.0}  # fmt: skip
 PARTS = (
     # Names of several tokens need a second circuit (which token comes next) on top of the first (whose name), and both
     # are found soonest where there is nothing else: so first one-word names alone, then all ways of naming.
     Reading(
-        name="language",
+        name="naming",
         plan=Plan(
             steps=2000, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=2_000_000, weight_decay=0.01, workers=1
         ),
@@ -93,64 +90,22 @@ PARTS = (
     Reading(
         name="reading",
         plan=Plan(
-            steps=2600, learning_rate=1e-3, matrix_rate=2e-3, warmup=50, seed=4_000_000, weight_decay=0.01, workers=1
+            steps=4200, learning_rate=1e-3, matrix_rate=2e-3, warmup=30, seed=4_000_000, weight_decay=0.01, workers=1
         ),
         phases=(
-            (0.50, {"binding": 32, "remapped": 10, "which": 10, "told": 3, "styled": 6, "ruled": 6, "operated": 6,
-                    "captioned": 6, "dialogue": 30}),
-            # Which of several pictures, and what two of them have in common, are not found among so much else.
-            (1.00, {"binding": 26, "remapped": 20, "which": 32, "told": 4, "styled": 3, "ruled": 3, "operated": 3,
-                    "captioned": 2, "dialogue": 12}),
-        ),
-        described=DESCRIBED,
-    ),
-    # To count pictures from where their words stand is hard; to say what stands at a picture is not, least of all right
-    # after the thing's name. Such an episode is a few words among pages of shots, so it takes many to be heard.
-    Reading(
-        name="ordered",
-        plan=Plan(
-            steps=900, learning_rate=7e-4, matrix_rate=1.4e-3, warmup=50, seed=6_000_000, weight_decay=0.01, workers=1
-        ),
-        phases=(
-            (0.18, {"located": 60, "which": 20, "binding": 10, "captioned": 4, "styled": 2, "dialogue": 4}),
-            (0.36, {"located": 15, "which": 40, "binding": 13, "remapped": 8, "styled": 4, "ruled": 4, "operated": 4,
-                    "captioned": 4, "dialogue": 8}),
-            (1.00, {"located": 4, "which": 24, "binding": 26, "remapped": 14, "styled": 5, "ruled": 5, "operated": 5,
-                    "captioned": 4, "dialogue": 13}),
-        ),
-        described=DESCRIBED,
-        ordered=True,
-    ),
-    # Sides are answers as names and numbers are, yet so rare in a chat that what stood on the question's noun was not
-    # read: told "left" there, the model said left or right as chance would have it.
-    Reading(
-        name="pointed",
-        plan=Plan(
-            steps=1250, learning_rate=8e-4, matrix_rate=1.6e-3, warmup=30, seed=9_000_000, weight_decay=0.01, workers=1
-        ),
-        phases=(
-            (0.15, {"placed": 45, "listed": 20, "which": 10, "binding": 14, "remapped": 3, "dialogue": 8}),
-            (0.50, {"placed": 24, "listed": 5, "dialogue": 14, "which": 8, "binding": 30, "remapped": 6, "styled": 4,
-                    "ruled": 3, "operated": 3, "captioned": 3}),
-            (1.00, {"placed": 12, "listed": 4, "dialogue": 15, "which": 10, "binding": 36, "remapped": 9, "styled": 5,
-                    "ruled": 3, "operated": 3, "captioned": 3}),
-        ),
-        described=DESCRIBED,
-        ordered=True,
-    ),
-    # What was left wrong of names was how they go on and where they end: with two of them, told by vectors that nothing
-    # could confuse, 3 of 100 were misspelt. Names that share their syllables, and contents that are alike, teach it.
-    Reading(
-        name="spelling",
-        plan=Plan(
-            steps=900, learning_rate=5e-4, matrix_rate=1e-3, warmup=40, seed=19_000_000, weight_decay=0.01, workers=1
-        ),
-        phases=(
-            (1.00, {"spelled": 54, "binding": 6, "remapped": 6, "which": 9, "placed": 5, "listed": 1, "dialogue": 9,
+            # What stands on a thing's name is found right after it (lists), and which of several pictures showed a
+            # thing right after its name, too; questions, where the answer comes some words later, use both.
+            (0.12, {"binding": 40, "located": 22, "placed": 10, "listed": 8, "dialogue": 14, "captioned": 6}),
+            # Such an episode is a few words among pages of shots, so it takes many to be heard.
+            (0.55, {"binding": 30, "remapped": 14, "which": 24, "located": 4, "placed": 5, "listed": 2, "dialogue": 11,
                     "styled": 4, "ruled": 2, "operated": 2, "captioned": 2}),
+            # What is left wrong of names is how they go on and where they end. Names that share their syllables, and
+            # contents that are alike, teach it.
+            (1.00, {"spelled": 34, "binding": 8, "remapped": 12, "which": 12, "placed": 6, "listed": 2, "dialogue": 12,
+                    "styled": 6, "ruled": 3, "operated": 3, "captioned": 2}),
         ),
-        described=DESCRIBED | {"spelled": 0.4},
-        ordered=True,
+        described={"binding": 0.4, "spelled": 0.4, "remapped": 0.4, "which": 1.0, "styled": 1.0, "ruled": 1.0,
+                   "operated": 1.0, "captioned": 1.0, "dialogue": 1.0, "located": 1.0, "placed": 1.0, "listed": 1.0},
     ),
 )  # fmt: skip
 COMMON, NOISE = (0.0, 0.4, 0.7), (0.3, 0.6, 0.9)  # of what stands for the things of an episode whose names are spelt
@@ -241,13 +196,15 @@ class Draw:
         """One episode of a task, with what stands for its pictures."""
         episode = self.tasks[task](random)
         described = random.random() < self.part.described.get(task, 0.0)
-        pointed = task in ("dialogue", "placed", "listed") and described and random.random() < POINTED
+        pointed = described and random.random() < POINTED.get(task, 0.0)
         batch = collate([episode], self.tokenizer)
-        ordered = self.part.ordered
-        bag = bags(episode, batch, self.tokenizer, described=described, pointed=pointed, ordered=ordered)
-        if task in ("located", "which") and ordered and random.random() < POINTED:
+        bag = bags(episode, batch, self.tokenizer, described=described, pointed=pointed)
+        if task in ("located", "which") and random.random() < SILENT:
             # A question about another page than the last is found more easily where the last does not speak as well.
-            bag[batch["input_ids"] != self.image_token] = -1
+            speaks = batch["input_ids"] == self.image_token
+            for start, stop, _ in asked_words(episode, self.tokenizer) if pointed else ():
+                speaks[0, start:stop] = True
+            bag[~speaks] = -1
         common, noise = (random.choice(COMMON), random.choice(NOISE)) if task == "spelled" else (0.0, NOISE[0])
         soft = soft_words([episode], batch, random.getrandbits(32), noise_alone=described, common=common, noise=noise)
         return batch | {"soft": soft, "bag": bag}
@@ -295,21 +252,20 @@ def bags(
     *,
     described: bool,
     pointed: bool,
-    ordered: bool,
 ) -> Tensor:
     """The words that stand at each token of an episode, (1, tokens, `BAG`) ids with -1 where there are fewer.
 
     Args:
-        described: the words that describe a page stand on its whole segment; else there are none.
+        described: the words that describe a page stand on its whole segment, the first pages' with which of them it is;
+            else there are none.
         pointed: the answer's words stand on the word of a question that says what is asked about.
-        ordered: the first pictures are described as the first, the second, and so on, too.
     """
     bag = torch.full((*batch["input_ids"].shape, BAG), -1)
     if not described:
         return bag
     words = [bag_of((), tokenizer)]
     for number, scene in enumerate(episode.scenes):
-        order = f" {ORDINALS[number]}" if ordered and number < len(ORDINALS) else ""
+        order = f" {ORDINALS[number]}" if number < len(ORDINALS) else ""
         words.append(bag_of((order + description(scene),), tokenizer))
     bag[0] = torch.stack(words)[batch["text_time"][0]]
     if pointed:
@@ -372,12 +328,14 @@ def _logits(model: GPT2LMHeadModel, batch: Batch) -> Tensor:
 
 
 def soft_bags(words: nn.Embedding, bag: Tensor) -> Tensor:
-    """What stands for bags of words, (..., `BAG`) ids, beside a token's own embedding: (..., width)."""
+    """What stands for bags of words, (..., `BAG`) ids, beside a token's own embedding: (..., width).
+
+    Each word adds the same whatever stands beside it, and as much as an embedding is at first.
+    """
     counted = (bag >= 0).to(words.weight.dtype).flatten(0, -2)
-    seen = F.embedding_bag(
-        bag.clamp(min=0).flatten(0, -2), words.weight.detach(), mode="sum", per_sample_weights=counted
-    ).unflatten(0, bag.shape[:-1])
-    return SOFT_SCALE * WIDTH**0.5 * F.normalize(seen, dim=-1)
+    directions = F.normalize(words.weight.detach(), dim=-1)
+    seen = F.embedding_bag(bag.clamp(min=0).flatten(0, -2), directions, mode="sum", per_sample_weights=counted)
+    return INIT * WIDTH**0.5 * seen.unflatten(0, bag.shape[:-1])
 
 
 @torch.no_grad()
