@@ -9,13 +9,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from flamingo_app import load
 from flamingo_app.fewshot.records import check_destination, whole_file
 from flamingo_app.interfaces.cli.common import guarded
-from flamingo_app.interfaces.cli.report import PLOTS
 from training.suites import captions, fewshot, labels, memory, vqa
 from training.suites.plot import plot
 from training.suites.reader import Reader
@@ -58,14 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="OUT", help="write the figures there too")
     parser.add_argument("--plot", metavar="OUT", help="draw the curves, of shots or of turns, to this file")
     options = parser.parse_args(argv)
-    if options.plot and Path(options.plot).suffix.lower() not in PLOTS:
-        parser.error(f"--plot: expected one of {', '.join(PLOTS)}; got {options.plot}; name such a file")
     return guarded("evaluate", lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     report = check_destination(options.json, "--json") if options.json else None
-    drawing = check_destination(options.plot, "--plot") if options.plot else None
+    drawing = check_destination(options.plot, "--plot", plot=True) if options.plot else None
     model, processor = load(options.model)
     chosen = list(SUITES) if options.suite == "all" else [options.suite]
     results = evaluate(Reader(model, processor), chosen, seed=options.seed, items=options.items)

@@ -17,6 +17,8 @@ from flamingo_app.errors import FlamingoError
 
 Record = dict[str, Any]
 """file_name, and what came of it; error where the picture failed, the rest being None."""
+PLOTS = (".png", ".svg", ".pdf")
+"""What the name of a plot may end in."""
 
 
 def write_records(records: Iterable[Record], file: TextIOBase, form: str, fields: Sequence[str]) -> None:
@@ -66,13 +68,19 @@ def standard_output() -> TextIOBase:
     return stdout
 
 
-def check_destination(out: str, option: str = "--out") -> Path:
+def check_destination(out: str, option: str = "--out", *, plot: bool = False) -> Path:
     """The file that is meant by an option; a link is followed.
+
+    Args:
+        plot: whether a plot is to be drawn there, so that its ending must be one of `PLOTS`.
 
     Raises:
         FlamingoError: it cannot be written.
     """
     target = Path(out).resolve()
+    if plot and target.suffix.lower() not in PLOTS:
+        expected = f"a plot's name, ending in {', '.join(PLOTS)}"
+        raise FlamingoError(expected=expected, got=f"{option} {out!r}", remedy="choose one")
     what = None
     if target.exists() and not target.is_file():
         what = "a folder or a device"

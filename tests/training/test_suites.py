@@ -46,7 +46,7 @@ def test_a_control_that_changes_nothing_is_not_reported(reader: Reader) -> None:
     [
         (("--items", "0"), "expected a number of 1 or more, got 0"),
         (("--items", "many"), "expected a number of 1 or more, got many"),
-        (("--plot", "curves.txt"), "expected one of .png, .svg, .pdf; got curves.txt"),
+        (("--plot", "curves.txt"), "expected a plot's name, ending in .png, .svg, .pdf; got --plot 'curves.txt'"),
         (("--json", "/"), "got --json '/': a folder or a device; choose another"),
         (("--json", "/nowhere/at/all.json"), "got --json '/nowhere/at/all.json': No such file or directory"),
         (("--plot", "/nowhere/at/all.png"), "got --plot '/nowhere/at/all.png': No such file or directory"),

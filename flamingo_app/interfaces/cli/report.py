@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from flamingo_app.errors import FlamingoError, ShotsError
+from flamingo_app.errors import ShotsError
 from flamingo_app.fewshot.records import check_destination
 from flamingo_app.fewshot.shots import read_shots
 from flamingo_app.interfaces.cli.common import check_words, complain, load_model
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from flamingo_app.fewshot.report import Report
 
 WIDTH = 40
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def run(options: Namespace) -> int:
@@ -27,11 +26,7 @@ def run(options: Namespace) -> int:
     """
     if options.prompt is not None:
         check_words("--prompt", options.prompt)
-    target = check_destination(options.out) if options.out else None
-    if target and target.suffix.lower() not in PLOTS:
-        raise FlamingoError(
-            expected=f"a plot's name, ending in {', '.join(PLOTS)}", got=f"--out {options.out!r}", remedy="choose one"
-        )
+    target = check_destination(options.out, plot=True) if options.out else None
     broken: list[ShotsError] = []
 
     def leave_out(error: ShotsError) -> None:
