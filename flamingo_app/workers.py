@@ -7,7 +7,7 @@ from multiprocessing import parent_process
 from threading import Thread
 
 
-def end_with_parent(worker: int = 0) -> None:
+def end_with_parent(worker: int) -> None:
     """End this process as soon as its parent has ended, however that came; a `worker_init_fn` of a `DataLoader`.
 
     The loader's own watch compares with the parent that it finds when it begins, so a worker whose parent was killed

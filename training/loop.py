@@ -97,7 +97,7 @@ def drawn(draw: Callable[[int], Batch], todo: range, workers: int) -> DataLoader
         batch_size=None,
         sampler=todo,
         num_workers=workers,
-        worker_init_fn=_deaf if workers else None,
+        worker_init_fn=_deaf,
     )
 
 

@@ -66,7 +66,7 @@ def decoded(
         sampler=_chunks(sources, AT_ONCE if workers else 1),  # pyright: ignore[reportArgumentType]  # any iterable
         batch_size=None,
         num_workers=workers,
-        worker_init_fn=end_with_parent if workers else None,
+        worker_init_fn=end_with_parent,
     )
     return chain.from_iterable(loader)
 

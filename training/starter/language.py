@@ -44,7 +44,7 @@ from data.episodes import (
 )
 from data.made_up_names import made_up_names
 from data.picture_book import Kind, Scene, objects, random_scene
-from flamingo_app.prompt import Mark, encode
+from flamingo_app.prompt import Mark
 from training.loop import Batch, Part, Plan, train
 from training.starter.tokenizer import VOCABULARY
 
@@ -146,7 +146,6 @@ class Draw:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, part: Reading) -> None:
         self.tokenizer, self.part, self.things = tokenizer, part, objects("trained")
-        (self.image_token,) = encode((Mark.IMAGE,), tokenizer)
         self.tasks: dict[str, Callable[[Random], Episode]] = {
             "words": lambda random: random_binding(
                 self.things, random, most_pictures=32, made_up=0.0, chat=0.0, forms=FORMATS[:1]
@@ -198,13 +197,9 @@ class Draw:
         described = random.random() < self.part.described.get(task, 0.0)
         pointed = described and random.random() < POINTED.get(task, 0.0)
         batch = collate([episode], self.tokenizer)
-        bag = bags(episode, batch, self.tokenizer, described=described, pointed=pointed)
-        if task in ("located", "which") and random.random() < SILENT:
-            # A question about another page than the last is found more easily where the last does not speak as well.
-            speaks = batch["input_ids"] == self.image_token
-            for start, stop, _ in asked_words(episode, self.tokenizer) if pointed else ():
-                speaks[0, start:stop] = True
-            bag[~speaks] = -1
+        # A question about another page than the last is found more easily where the last does not speak as well.
+        silent = task in ("located", "which") and random.random() < SILENT
+        bag = bags(episode, batch, self.tokenizer, described=described, pointed=pointed, silent=silent)
         common, noise = (random.choice(COMMON), random.choice(NOISE)) if task == "spelled" else (0.0, NOISE[0])
         soft = soft_words([episode], batch, random.getrandbits(32), noise_alone=described, common=common, noise=noise)
         return batch | {"soft": soft, "bag": bag}
@@ -252,6 +247,7 @@ def bags(
     *,
     described: bool,
     pointed: bool,
+    silent: bool = False,
 ) -> Tensor:
     """The words that stand at each token of an episode, (1, tokens, `BAG`) ids with -1 where there are fewer.
 
@@ -259,6 +255,7 @@ def bags(
         described: the words that describe a page stand on its whole segment, the first pages' with which of them it is;
             else there are none.
         pointed: the answer's words stand on the word of a question that says what is asked about.
+        silent: the words that describe a page stand at its picture alone.
     """
     bag = torch.full((*batch["input_ids"].shape, BAG), -1)
     if not described:
@@ -268,6 +265,8 @@ def bags(
         order = f" {ORDINALS[number]}" if number < len(ORDINALS) else ""
         words.append(bag_of((order + description(scene),), tokenizer))
     bag[0] = torch.stack(words)[batch["text_time"][0]]
+    if silent:
+        bag[batch["input_ids"] != piece_ids(Mark.IMAGE, tokenizer)[0]] = -1
     if pointed:
         for start, stop, answer in asked_words(episode, tokenizer):
             bag[0, start:stop] = bag_of((f" {answer}",), tokenizer)
