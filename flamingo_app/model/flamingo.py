@@ -20,7 +20,7 @@ from flamingo_app.memory.conversation_memory import ConversationMemory, turn_sta
 from flamingo_app.memory.slots import Slots
 from flamingo_app.model.backbones import fingerprint
 from flamingo_app.model.cache import MediaCache, MediaLayer, media_ordinals, text_time, visible_media
-from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MediaContext, MemoryView
+from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, MediaContext, MemoryView, Trace
 from flamingo_app.model.generation import MediaGenerationMixin
 from flamingo_app.model.language_model import CONTEXT, AddedTokens, GatedDecoderLayer, decoder_layers, probe
 from flamingo_app.model.perceiver_resampler import PerceiverResampler
@@ -142,7 +142,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         output_hidden_states: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         gate_scale: float = 1.0,
-        trace: list[Tensor] | None = None,
+        trace: Trace | None = None,
         memory: MemoryView | None = None,
     ) -> CausalLMOutputWithPast:
         """Logits of the tokens, and the loss where labels are given.
@@ -161,7 +161,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
             output_hidden_states: return the language model's hidden states too.
             logits_to_keep: logits of the last so many tokens only; 0 for all.
             gate_scale: what the gates are multiplied with, from 0, the plain language model, to 1; one for a cache.
-            trace: gets one (batch tokens latents) for each gated block: what tokens took of latents, times the gate.
+            trace: gets what tokens took of latents in each gated block.
             memory: of what left the window, from `view_memory`; one for a cache.
 
         Raises:
@@ -212,7 +212,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         image_mask: Tensor | None,
         cache: Cache | None,
         gate_scale: float,
-        trace: list[Tensor] | None,
+        trace: Trace | None,
         memory: MemoryView | None,
     ) -> MediaContext:
         """Work out which token sees which latent, and write it to the cache."""
@@ -277,7 +277,7 @@ class FlamingoForConditionalGeneration(TrainablePartMixin, MediaGenerationMixin)
         read = self(input_ids, output_hidden_states=True, logits_to_keep=1, **pictures)
         return turn_states(read.hidden_states)
 
-    def view_memory(self, slots: Slots, trace: list[Tensor] | None = None) -> MemoryView:
+    def view_memory(self, slots: Slots, trace: Trace | None = None) -> MemoryView:
         """The slots as `forward` takes them; `trace` gets what each block's tokens took of each, and of none."""
         media, visible = self.memory.readable(slots)
         blocks = (cast(GatedCrossAttentionBlock, block).attention for block in self.memory_blocks)

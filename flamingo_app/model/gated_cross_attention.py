@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -16,18 +16,44 @@ from flamingo_app.model.cache import MediaLayer
 
 
 @dataclass(frozen=True)
+class Trace:
+    """What tokens take of what they may see, in one block after the other, times its gate.
+
+    Attributes:
+        at: the rows and the tokens in them that are followed, one beside the other; None: all tokens of all rows.
+        taken: for each block (batch tokens latents), or (followed latents) of those that are followed.
+    """
+
+    at: tuple[Int[Tensor, " followed"], Int[Tensor, " followed"]] | None = None
+    taken: list[Tensor] = field(default_factory=list)
+
+    def attended(self, queries: Tensor, keys: Tensor, visible: Bool[Tensor, "batch tokens keys"]) -> None:
+        """Note what tokens took in a block, before its gate; of those that are not followed nothing is computed."""
+        if self.at is None:
+            self.taken.append(attention_weights(queries, keys, visible))
+            return
+        rows, tokens = self.at
+        weights = attention_weights(queries[rows, :, tokens, None], keys[rows], visible[rows, tokens, None])
+        self.taken.append(weights[:, 0])
+
+    def gated(self, gate: Tensor) -> None:
+        """Note the gate of that block."""
+        self.taken[-1] = gate.abs().mean() * self.taken[-1]
+
+
+@dataclass(frozen=True)
 class MemoryView:
     """A memory as the blocks that read it see it: made once, and read at every token until the memory changes.
 
     Attributes:
         blocks: keys and values of the slots and of the one that holds nothing, for each block.
         readable: which of these may be read.
-        trace: where each block leaves what its tokens took of each, times its gate; None: nobody looks.
+        trace: where each block leaves what its tokens took of each; None: nobody looks.
     """
 
     blocks: tuple[MediaLayer, ...]
     readable: Bool[Tensor, "batch readable"]
-    trace: list[Tensor] | None = None
+    trace: Trace | None = None
 
     def read(self, ordinal: int, block: GatedCrossAttentionBlock, x: Tensor, scale: float) -> Tensor:
         """What the tokens become by reading it; a view of one conversation serves any number of rows.
@@ -50,7 +76,7 @@ class MediaContext:
         visible: which token sees which latent, cached latents first; None if no picture was ever given.
         cached: for each gated block the keys and values of earlier pictures; empty without a cache.
         gate_scale: what the gates are multiplied with; 0 is the plain language model.
-        trace: where each block leaves what its tokens took of each latent, times its gate; None: nobody looks.
+        trace: where each block leaves what its tokens took of each latent; None: nobody looks.
         memory: what has left the window; None is the model without memory.
     """
 
@@ -58,7 +84,7 @@ class MediaContext:
     visible: Bool[Tensor, "batch tokens latents"] | None
     cached: tuple[MediaLayer, ...] = ()
     gate_scale: float = 1.0
-    trace: list[Tensor] | None = None
+    trace: Trace | None = None
     memory: MemoryView | None = None
 
 
@@ -82,12 +108,12 @@ class MaskedCrossAttention(nn.Module):
         media: Float[Tensor, "batch new_latents dim_media"] | None,
         visible: Bool[Tensor, "batch tokens latents"],
         cached: MediaLayer | None = None,
-        trace: list[Tensor] | None = None,
+        trace: Trace | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         queries = self.norm_q(split_heads(self.to_q(self.norm(x)), self.heads))
         keys, values = self.keys_and_values(media, cached)
         if trace is not None:
-            trace.append(attention_weights(queries, keys, visible))
+            trace.attended(queries, keys, visible)
         return self.to_out(merge_heads(attend(queries, keys, values, visible)))
 
     def keys_and_values(self, media: Tensor | None, cached: MediaLayer | None) -> tuple[Tensor, Tensor]:
@@ -121,14 +147,14 @@ class GatedCrossAttentionBlock(GradientCheckpointingLayer):
         visible: Bool[Tensor, "batch tokens latents"] | None,
         cached: MediaLayer | None = None,
         gate_scale: float = 1.0,
-        trace: list[Tensor] | None = None,
+        trace: Trace | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
         """The feed-forward runs also where nothing is seen: later pictures must not change what earlier text became."""
         if visible is not None:
             gate = gate_scale * self.attn_gate.tanh()
             x = x + gate * self.attention(x, media, visible, cached, trace)
             if trace is not None:
-                trace[-1] = gate.abs().mean() * trace[-1]
+                trace.gated(gate)
         return x + gate_scale * self.ff_gate.tanh() * self.feed_forward(x)
 
 

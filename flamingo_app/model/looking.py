@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
-from flamingo_app.model.gated_cross_attention import MemoryView
+from flamingo_app.model.gated_cross_attention import MemoryView, Trace
 
 
 @torch.no_grad()
@@ -30,9 +30,9 @@ def look(
     patches = model.vision_encoder(pixel_values.to(model.dtype))
     layers: list[Tensor] = []
     latents = model.resampler(patches, layers)
-    blocks: list[Tensor] = []
-    model(input_ids, latents=latents, gate_scale=gate_scale, trace=blocks, memory=memory)
-    taken = torch.stack(blocks).sum(dim=0)[0]
+    trace = Trace()
+    model(input_ids, latents=latents, gate_scale=gate_scale, trace=trace, memory=memory)
+    taken = torch.stack(trace.taken).sum(dim=0)[0]
     by_picture = rearrange(taken, "tokens (images latents) -> images tokens latents", images=latents.shape[1])
     seen = by_picture @ rollout(layers, patches.shape[3])
     if model.config.vision_feature.keep_cls:

@@ -4,7 +4,7 @@ import torch
 
 from flamingo_app.config import GatedConfig
 from flamingo_app.model.cache import MediaLayer
-from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock
+from flamingo_app.model.gated_cross_attention import GatedCrossAttentionBlock, Trace
 
 X, MEDIA = torch.randn(2, 4, 6), torch.randn(2, 3, 5)
 ALL = torch.ones(2, 4, 3, dtype=torch.bool)
@@ -42,3 +42,13 @@ def test_keys_and_values_of_a_picture_are_projected_once():
     torch.testing.assert_close(whole(X, MEDIA, ALL, cached), expected)
     torch.testing.assert_close(whole(X, None, ALL, cached), expected)
     assert len(projections) == 2
+
+
+def test_what_is_followed_takes_what_it_takes_where_all_are_followed():
+    everything, some = Trace(), Trace((torch.tensor([1, 0, 1]), torch.tensor([3, 2, 3])))
+    visible = ALL.clone()
+    visible[0, 2, :2] = False
+    made = block(0.5)
+    assert torch.equal(made(X, MEDIA, visible, trace=everything), made(X, MEDIA, visible, trace=some))
+    torch.testing.assert_close(some.taken[0], everything.taken[0][some.at])
+    assert some.taken[0][1, :2].tolist() == [0.0, 0.0]

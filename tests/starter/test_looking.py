@@ -15,7 +15,7 @@ from flamingo_app.prompt import Mark
 from training.starter.flamingo import CELLS, cells, looks, seen_of
 
 THINGS = objects("trained")
-PAGES, LATENTS, TOKENS = 2, 5, 7
+PAGES, LATENTS = 2, 5
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +55,8 @@ def test_a_thing_as_small_as_a_cell_has_one() -> None:
 def test_what_is_seen_is_a_share() -> None:
     torch.manual_seed(0)
     layers = [torch.rand(PAGES, LATENTS, CELLS**2 + LATENTS).softmax(-1) for _ in range(2)]
-    taken = [torch.rand(1, TOKENS, PAGES * LATENTS, requires_grad=True) for _ in range(3)]
-    words = {"row": torch.tensor([0, 0]), "token": torch.tensor([2, 4]), "picture": torch.tensor([0, 1])}
+    taken = [torch.rand(2, PAGES * LATENTS, requires_grad=True) for _ in range(3)]
+    words = {"row": torch.tensor([0, 0]), "picture": torch.tensor([0, 1])}
     some = (torch.rand(2, CELLS**2) < 0.5).float()
     of_some, of_others, of_all = (
         seen_of(taken, list(layers), words | {"cells": shown}) for shown in (some, 1 - some, torch.ones_like(some))
@@ -65,15 +65,15 @@ def test_what_is_seen_is_a_share() -> None:
     torch.testing.assert_close(of_all, torch.ones(3, 2))
     of_some[0, 0].backward()
     assert taken[0].grad is not None
-    assert taken[0].grad[0, 2, :LATENTS].abs().sum() > 0
-    assert taken[0].grad[0, 2, LATENTS:].abs().sum() == 0  # the other picture
+    assert taken[0].grad[0, :LATENTS].abs().sum() > 0
+    assert taken[0].grad[0, LATENTS:].abs().sum() == 0  # the other picture
 
 
 def test_a_latent_that_took_one_cell_shows_that_cell() -> None:
     weights = torch.zeros(1, 1, CELLS**2 + 1)
     weights[..., 9] = 1.0
-    taken = [torch.ones(1, 1, 1)]
-    words = {name: torch.zeros(1, dtype=torch.long) for name in ("row", "token", "picture")}
+    taken = [torch.ones(1, 1)]
+    words = {name: torch.zeros(1, dtype=torch.long) for name in ("row", "picture")}
     (seen,) = seen_of(taken, [weights], words | {"cells": torch.eye(CELLS**2)[9:10]})
     assert seen.item() == pytest.approx(1.0)
     assert rollout([weights], CELLS**2)[0, 0, 9] == 1.0

@@ -42,6 +42,7 @@ from data.picture_book import Kind, Object, Placed, Renderer, objects, random_sc
 from data.picture_book.invented import Invented, invented
 from flamingo_app.model.checkpoint import make_processor
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import Trace
 from flamingo_app.model.looking import rollout
 from flamingo_app.model.vision_encoder import VisionEncoder
 from flamingo_app.prompt import Mark, caption_prompt, encode
@@ -307,17 +308,18 @@ def predict(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Tens
     looked: list[Tensor] = []
     said: list[Tensor] = []
     for group in batch["groups"]:
-        pictures, layers, taken = {}, [], [] if len(group["looks"]["row"]) else None
+        pictures, layers, words = {}, [], group["looks"]
+        trace = Trace((words["row"], words["token"])) if len(words["row"]) else None
         if "patches" in group:
-            latents = model.resampler(group["patches"], layers if taken is not None else None)
+            latents = model.resampler(group["patches"], layers if trace is not None else None)
             pictures = {"latents": latents, "image_mask": group["image_mask"]}
         with added_by(model.gated_blocks[0]) as added:
             logits = model(
-                input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=taken, **pictures
+                input_ids=group["input_ids"], attention_mask=group["attention_mask"], trace=trace, **pictures
             ).logits[:, :-1]
         said.append(added[0][group["tells"]["row"], group["tells"]["token"]])
-        if taken is not None:
-            looked.append(seen_of(taken, layers, group["looks"]))
+        if trace is not None:
+            looked.append(seen_of(trace.taken, layers, words))
         targets, weights = group["input_ids"][:, 1:], group["weights"][:, 1:]
         losses = F.cross_entropy(rearrange(logits, "b t v -> (b t) v"), targets.flatten(), reduction="none")
         loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
@@ -372,11 +374,10 @@ def seen_of(taken: Sequence[Tensor], layers: list[Tensor], looks: Batch) -> Tens
     """
     held = rollout(layers, looks["cells"].shape[1])
     latents = held.shape[1]
-    images = taken[0].shape[2] // latents
+    images = taken[0].shape[1] // latents
     shown = (held[looks["row"] * images + looks["picture"]] * looks["cells"][:, None]).sum(-1)
-    by_picture = [block[looks["row"], looks["token"]].unflatten(1, (images, latents)) for block in taken]
-    words = torch.arange(len(looks["row"]))
-    weights = torch.stack([block[words, looks["picture"]] for block in by_picture])
+    by_picture = torch.stack([block.unflatten(1, (images, latents)) for block in taken])
+    weights = by_picture[:, torch.arange(len(looks["picture"])), looks["picture"]]
     return (weights * shown).sum(-1) / weights.sum(-1).clamp(min=1e-6)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -31,6 +31,7 @@ from data.picture_book.invented import invented
 from data.talks import Spoken
 from flamingo_app.memory.slots import Slots
 from flamingo_app.model.flamingo import FlamingoForConditionalGeneration
+from flamingo_app.model.gated_cross_attention import Trace
 from flamingo_app.model.trainable import train_only
 from flamingo_app.model.vision_encoder import VisionEncoder
 from training.loop import Batch, Plan, train
@@ -267,7 +268,7 @@ def at_once(model: FlamingoForConditionalGeneration, batch: Batch) -> tuple[Slot
     pool = batch["pool"]
     with torch.no_grad():
         hidden = model.turn_states(pool["input_ids"], **pictures(pool))
-    empty = Slots.empty(model.memory.config, batch=len(hidden))
+    empty = Slots.empty(replace(model.memory.config, num_turns=1), batch=len(hidden))
     latents = model.memory.encoder(hidden, empty, pool["attention_mask"].bool())
     return gathered(latents, batch["talks"], batch["numbers"]), *recall_loss(model, latents, pool)
 
@@ -285,14 +286,16 @@ def predict(
     loss, found, total, right, asked, start = torch.zeros(()), torch.zeros(()), 0.0, 0, 0, 0
     for questions in batch["questions"]:
         rows = len(questions["input_ids"])
-        taken: list[Tensor] = []
-        view = model.view_memory(slots.rows(start, start + rows), taken)
-        logits = model(input_ids=questions["input_ids"], memory=view, **pictures(questions)).logits[:, :-1]
         targets, weights = questions["input_ids"][:, 1:], questions["weights"][:, 1:]
+        answered = (weights == 1).nonzero(as_tuple=True)
+        trace = Trace(answered) if shown else None
+        view = model.view_memory(slots.rows(start, start + rows), trace)
+        logits = model(input_ids=questions["input_ids"], memory=view, **pictures(questions)).logits[:, :-1]
         losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         loss, total = loss + (losses * weights.flatten()).sum(), total + weights.sum().item()
-        if shown:
-            found = found + finding_loss(model, taken, batch["facts"][start : start + rows], weights == 1)
+        if trace is not None:
+            facts = [batch["facts"][start + row] for row in answered[0].tolist()]
+            found = found + finding_loss(model, trace.taken, facts)
         start += rows
         wrong = ((logits.argmax(-1) != targets) & (weights == 1)).any(1)
         right, asked = right + int((~wrong).sum()), asked + rows
@@ -307,7 +310,7 @@ def predict(
 
 
 def finding_loss(
-    model: FlamingoForConditionalGeneration, taken: Sequence[Tensor], facts: Sequence[tuple[int, ...]], asked: Tensor
+    model: FlamingoForConditionalGeneration, taken: Sequence[Tensor], facts: Sequence[tuple[int, ...]]
 ) -> Tensor:
     """How little of what the answering tokens take from the memory is of the turns that hold the answer; where none
     does, of nothing.
@@ -315,13 +318,13 @@ def finding_loss(
     That these are known makes the search learnable in a few hundred steps, as in the first memory networks (Weston et
     al. 2015, section 3.1); left to the answers alone it began after more than there was time for.
     """
-    places = torch.zeros(len(facts), (taken[0].shape[2] - 1) // model.memory.config.num_latents)
-    for row, held in enumerate(facts):
-        places[row, list(held)] = 1.0
+    places = torch.zeros(len(facts), (taken[0].shape[1] - 1) // model.memory.config.num_latents)
+    for token, held in enumerate(facts):
+        places[token, list(held)] = 1.0
     slots = places.repeat_interleave(model.memory.config.num_latents, dim=1)
-    slots = torch.cat([slots, (places.sum(1, keepdim=True) == 0).float()], dim=1)[:, None]
+    slots = torch.cat([slots, (places.sum(1, keepdim=True) == 0).float()], dim=1)
     losses = [
-        -((weights * slots).sum(-1) / weights.sum(-1).clamp(min=1e-6))[:, :-1].clamp(min=1e-6).log()[asked].mean()
+        -((weights * slots).sum(-1) / weights.sum(-1).clamp(min=1e-6)).clamp(min=1e-6).log().mean()
         for weights in taken[LOOKING]
     ]
     return torch.stack(losses).mean()

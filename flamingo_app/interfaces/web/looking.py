@@ -11,6 +11,7 @@ from flamingo_app.conversation import Example, Message, Picture
 from flamingo_app.conversation.session import read_window
 from flamingo_app.interfaces.service import Service
 from flamingo_app.memory.state import MemoryState
+from flamingo_app.model.gated_cross_attention import Trace
 from flamingo_app.model.looking import look
 
 
@@ -50,11 +51,11 @@ def look_at(
     ids = ids[: model.config.max_positions]
     read = torch.tensor([ids], device=model.device)
     _, state = service.memories.after(model, processor, window.left[forgotten:])
-    taken: list[torch.Tensor] = []
-    memory = None if state is None else model.view_memory(state.slots, taken)
+    trace = Trace()
+    memory = None if state is None else model.view_memory(state.slots, trace)
 
     def shares() -> dict[int, float]:
-        return {} if state is None else _shares(taken, state, from_token=len(asked) - 1)
+        return {} if state is None else _shares(trace.taken, state, from_token=len(asked) - 1)
 
     if not window.pictures:
         if memory is not None:
