@@ -50,7 +50,7 @@ ROWS = 8  # questions that are read together, of like length
 RECALLED = 1.0  # weight of saying again what a turn said
 FOUND = 1.0  # weight of looking, while answering, at the turns that hold the answer
 LOOKING = slice(1, None)  # blocks that are to look there; before the first the picture has not met the words
-PLAN = Plan(steps=4000, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02)
+PLAN = Plan(steps=3700, learning_rate=1e-3, matrix_rate=2e-3, warmup=40, seed=5_000_000, weight_decay=0.02)
 RATES = {"gate": 10.0}
 MEMORY: dict[str, Any] = {
     "encoder": "perceiver_io",
