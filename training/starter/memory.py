@@ -287,7 +287,8 @@ def predict(
     for questions in batch["questions"]:
         rows = len(questions["input_ids"])
         targets, weights = questions["input_ids"][:, 1:], questions["weights"][:, 1:]
-        answered = (weights == 1).nonzero(as_tuple=True)
+        full = weights == 1
+        answered = full.nonzero(as_tuple=True)
         trace = Trace(answered) if shown else None
         view = model.view_memory(slots.rows(start, start + rows), trace)
         logits = model(input_ids=questions["input_ids"], memory=view, **pictures(questions)).logits[:, :-1]
@@ -297,7 +298,7 @@ def predict(
             facts = [batch["facts"][start + row] for row in answered[0].tolist()]
             found = found + finding_loss(model, trace.taken, facts)
         start += rows
-        wrong = ((logits.argmax(-1) != targets) & (weights == 1)).any(1)
+        wrong = ((logits.argmax(-1) != targets) & full).any(1)
         right, asked = right + int((~wrong).sum()), asked + rows
     gates = [p.detach().tanh().abs() for name, p in model.memory_blocks.named_parameters() if name.endswith("gate")]
     figures = {
@@ -317,6 +318,10 @@ def finding_loss(
 
     That these are known makes the search learnable in a few hundred steps, as in the first memory networks (Weston et
     al. 2015, section 3.1); left to the answers alone it began after more than there was time for.
+
+    Args:
+        taken: what the answering tokens took in each block, (tokens, slots and the one that holds nothing).
+        facts: for each of these tokens, which places of its talk hold the answer.
     """
     places = torch.zeros(len(facts), (taken[0].shape[1] - 1) // model.memory.config.num_latents)
     for token, held in enumerate(facts):
