@@ -34,7 +34,7 @@ def reader() -> Reader:
 def test_a_report_has_every_point_and_its_controls(reader: Reader, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(suite, "FILLERS", 20)
     monkeypatch.setattr(suite.Exam, "names", lambda exam, count, random: suite.made_up_names(count, random))
-    results = suite.run(reader, seed=0, items=2, tasks=("two", "seen", "plain"), distances=(3,))
+    results = suite.run(reader, seed=0, items=2, points={"two": (3,), "seen": (3,), "plain": (3,)})
     for task in ("two", "seen", "plain"):
         for control in ("", "_truncated", "_zeroed", "_swapped", "_blank"):
             assert results[f"{task}_3_turns{control}"]["count"] == 2

@@ -23,7 +23,7 @@ other things, were written after the fact; in the window then stand `IN_WINDOW` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -76,15 +76,17 @@ class Item:
         return str(self.question.pieces[-2][0]).strip().rstrip(".")
 
 
-def run(
-    reader: Reader, *, seed: int, items: int, tasks: Sequence[str] = (), distances: Sequence[int] = DISTANCES
-) -> dict[str, Any]:
-    """Recall of every kind of fact at every distance, each with its controls; nothing for a model without a memory."""
+def run(reader: Reader, *, seed: int, items: int, points: Mapping[str, Sequence[int]] | None = None) -> dict[str, Any]:
+    """Recall of every kind of fact at every distance, each with its controls; nothing for a model without a memory.
+
+    Args:
+        points: the distances to ask at, for each kind that is asked for; every kind at `DISTANCES` if None.
+    """
     if reader.model.config.memory is None:
         return {}
     exam = Exam(reader, seed)
     results: dict[str, Any] = {}
-    for task in tasks or TASKS:
+    for task, distances in (points or dict.fromkeys(TASKS, DISTANCES)).items():
         for distance in distances:
             results |= exam.point(task, distance, items)
     return results
