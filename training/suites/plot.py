@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from training.suites.score import scores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 POINT = re.compile(r"(?P<task>.+?)_(?P<place>\d+)_(?:shot|turns)(?P<control>\w*)")
 COLUMNS = 3
@@ -27,25 +30,33 @@ def curves(suites: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Point
 
 def plot(suites: Mapping[str, Mapping[str, Any]], target: Path) -> bool:
     """Draw each task's curve with its 95% intervals, its controls beside it; False where nothing is a curve."""
+    drawn = curves(suites)
+    if drawn:
+        panels(drawn).savefig(target)
+    return bool(drawn)
+
+
+def panels(drawn: Mapping[str, Mapping[str, Points]]) -> Figure:
+    """A panel for each task; a control looks the same in all of them, and the one legend has them all."""
     from matplotlib.figure import Figure
 
-    drawn = curves(suites)
-    if not drawn:
-        return False
     rows = -(-len(drawn) // COLUMNS)
     figure = Figure(figsize=(4 * COLUMNS, 3 * rows), layout="constrained")
-    panels = list(cast(Any, figure.subplots(rows, COLUMNS, squeeze=False)).flat)
-    for (task, lines), axes in zip(drawn.items(), panels, strict=False):
+    handles: dict[str, Any] = {}
+    listed = list(cast(Any, figure.subplots(rows, COLUMNS, squeeze=False)).flat)
+    for (task, lines), axes in zip(drawn.items(), listed, strict=False):
         for control, points in lines.items():
             places, measured = zip(*sorted(points, key=lambda point: point[0]), strict=True)
             shares = [100 * score["accuracy"] for score in measured]
             below = [max(0.0, share - 100 * score["low"]) for share, score in zip(shares, measured, strict=True)]
             above = [max(0.0, 100 * score["high"] - share) for share, score in zip(shares, measured, strict=True)]
+            label = control or "as it is"
             style = {"marker": "o", "linewidth": 1 if control else 2, "linestyle": ":" if control else "-"}
-            axes.errorbar(places, shares, yerr=(below, above), capsize=3, label=control or "as it is", **style)
+            style["color"] = f"C{[*handles, label].index(label)}"
+            line = axes.errorbar(places, shares, yerr=(below, above), capsize=3, label=label, **style)
+            handles.setdefault(label, line)
         axes.set(title=task.replace("_", " "), ylim=(-3, 103), ylabel="right, %")
-    for axes in panels[len(drawn) :]:
+    for axes in listed[len(drawn) :]:
         axes.axis("off")
-    panels[0].legend(fontsize=7)
-    figure.savefig(target)
-    return True
+    listed[0].legend(list(handles.values()), list(handles), fontsize=7)
+    return figure
