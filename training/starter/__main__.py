@@ -2,9 +2,9 @@
 
     tokenizer   a byte-level BPE over the book's words                             seconds
     vision      a tiny CLIP, contrastively: pages and captions, places and names    30 minutes
-    language    a tiny GPT-2 on the book's language and on soft words               60 minutes
-    flamingo    resampler and gated blocks over the two, which are frozen           70 minutes
-    memory      slots for the turns of long talks, over all that                    65 minutes
+    language    a tiny GPT-2 on the book's language and on soft words               65 minutes
+    flamingo    resampler and gated blocks over the two, which are frozen           65 minutes
+    memory      slots for the turns of long talks, over all that                    70 minutes
     install     the weights, in half precision, into flamingo_app/starter
     card        every figure measured again on what was installed, and the card     90 minutes
 
